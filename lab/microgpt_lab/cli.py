@@ -1,0 +1,5 @@
+"""The command `microgpt`."""
+
+
+def main() -> None:
+    raise SystemExit("microgpt: no commands yet")
