@@ -1,0 +1,335 @@
+"""`microgpt verify`: every version, or any port, held against the golden vectors."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from microgpt import InputError
+from rich.console import Console
+from rich.table import Table
+
+from microgpt_lab import ladder, vectors
+from microgpt_lab.versions import ROOT, Version, pick
+
+VERIFIED = ROOT / "VERIFIED.md"
+# The checks that a version answers; a port may answer all of ladder.CHECKS.
+COLUMNS = [c for c in ladder.CHECKS if not c.startswith("intermediate")]
+HEADS = {"permuted batch": "perm", "long run": "long", "gradients": "grads"}
+
+
+@dataclass
+class Row:
+    """One version in one dtype: the worst finding of each check, or why it did not run."""
+
+    version: str
+    dtype: str
+    variant: str = ""
+    about: str = ""
+    reason: str = ""
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.version} {self.variant}".strip()
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        return [f for f in self.findings if not f["passed"]]
+
+    def worst(self, check: str) -> dict[str, Any] | None:
+        """Of that check: the first failure if there is one, else the largest difference."""
+        mine = [f for f in self.findings if f["check"] == check]
+        failed = [f for f in mine if not f["passed"]]
+        return failed[0] if failed else max(mine, key=lambda f: f["worst"], default=None)
+
+    def status(self, check: str) -> str:
+        finding = self.worst(check)
+        if finding is None:
+            return "not run"
+        if not finding["passed"]:
+            return "FAIL"
+        return "exact" if finding["worst"] == 0 else "pass"
+
+
+# ---------------------------------------------------------------- Running
+
+
+def run_row(version: Version, dtype: str, variant: str) -> Row:
+    """Climb the ladder in a process of its own, so that frameworks do not meet."""
+    row = Row(version.name, dtype, variant)
+    if version.missing:
+        row.reason = version.missing
+        return row
+    command = [
+        sys.executable,
+        "-m",
+        "microgpt_lab.verify",
+        version.name,
+        dtype,
+        variant,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    for line in done.stdout.splitlines():
+        record = json.loads(line)
+        if "about" in record:
+            row.about = record["about"]
+        else:
+            record["worst"] = math.inf if record["worst"] is None else record["worst"]
+            row.findings.append(record)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        broken = ladder.Finding("-", "error", False, math.inf, 0.0, "its process", last)
+        row.findings.append(broken.record())
+    return row
+
+
+def run_all(names: Sequence[str], jobs: int) -> Iterator[Row]:
+    """Rows of all versions, dtypes and variants, in order, `jobs` at a time."""
+    todo = [
+        (version, dtype, variant)
+        for version in pick(names)
+        for variant in ("", *version.variants)
+        for dtype in version.dtypes
+    ]
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(lambda job: run_row(*job), todo)
+
+
+def child(name: str, dtype: str, variant: str = "") -> None:
+    """What the process of one row does: a JSON line for each finding."""
+    (version,) = pick([name])
+    module, options = version.load(), version.variants.get(variant, {})
+    told = False
+    for case in vectors.read():
+        for finding in ladder.climb(module, case, dtype, options):
+            record = finding.record()
+            record["worst"] = record["worst"] if math.isfinite(record["worst"]) else None
+            print(json.dumps(record), flush=True)
+        if not told:
+            config, start = vectors.question(case)
+            about = module.about(module.create(config, start, dtype=dtype, **options))
+            print(json.dumps({"about": about}))
+            told = True
+
+
+# ---------------------------------------------------------------- Showing
+
+
+def show(rows: Sequence[Row], console: Console) -> None:
+    """A row a version and dtype: the worst relative difference of each check."""
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("version", no_wrap=True, max_width=20)
+    for check in COLUMNS:
+        table.add_column(HEADS.get(check, check), justify="right", no_wrap=True)
+    for dtype in ladder.TOLERANCES:
+        mine = [row for row in rows if row.dtype == dtype]
+        if not mine:
+            continue
+        limits = [f"{ladder.TOLERANCES[dtype][check]:.0e}" for check in COLUMNS]
+        table.add_row(f"[bold]{dtype}[/]  at most", *[f"[dim]{x}[/]" for x in limits])
+        for row in mine:
+            if row.reason:
+                table.add_row(row.name, f"not run: {row.reason}")
+            else:
+                table.add_row(f"  {row.name}", *[cell(row, check) for check in COLUMNS])
+    console.print(table)
+    for row in rows:
+        for finding in row.failures[:5]:
+            text = f"{row.name} {row.dtype}: {finding['check']}: "
+            text += ladder.Finding(**finding).line()
+            console.print(f"[red]✗[/] {text}", highlight=False, soft_wrap=True)
+
+
+def cell(row: Row, check: str) -> str:
+    finding = row.worst(check)
+    if finding is None:
+        return "[yellow]–[/]"
+    if not finding["passed"]:
+        return "[red]✗[/]"
+    return "[green]=[/]" if finding["worst"] == 0 else f"[green]{finding['worst']:.0e}[/]"
+
+
+# ---------------------------------------------------------------- Records
+
+
+def machine() -> str:
+    """The processor's name, as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def record(rows: Sequence[Row]) -> dict[str, Any]:
+    """The whole run for machines."""
+    return {
+        "format": "microgpt-verify/1",
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": machine(),
+        "cores": os.cpu_count(),
+        "tolerances": ladder.TOLERANCES,
+        "rows": [
+            {
+                "version": row.version,
+                "variant": row.variant,
+                "dtype": row.dtype,
+                "about": row.about,
+                "reason": row.reason,
+                "checks": {
+                    check: {"status": row.status(check)} | (row.worst(check) or {})
+                    for check in COLUMNS
+                },
+                "failures": row.failures,
+            }
+            for row in rows
+        ],
+    }
+
+
+def to_json(value: Any) -> str:
+    """JSON that every reader takes: what is infinite is null."""
+
+    def clean(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {k: clean(v) for k, v in x.items()}
+        if isinstance(x, list):
+            return [clean(v) for v in x]
+        return None if isinstance(x, float) and not math.isfinite(x) else x
+
+    return json.dumps(clean(value), indent=1) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    except OSError as e:
+        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
+
+
+# ---------------------------------------------------------------- VERIFIED.md
+
+
+def markdown(run: dict[str, Any]) -> str:
+    """The page that says what is verified, how far: from one run and from nothing else."""
+    lines = [
+        "# Verified",
+        "",
+        "Made by `microgpt verify --write` from one run; `.ci/run` repeats the run and fails if "
+        "this page claims more. The cases are in [spec/vectors](spec/vectors), the rules in "
+        "[SPEC.md](SPEC.md).",
+        "",
+        f"{run['date']}, Python {run['python']}, {run['system']}, {run['processor']}, "
+        f"{run['cores']} cores.",
+        "",
+        "A cell is the greatest relative difference ‖got − want‖ / ‖want‖ of any tensor of any "
+        "case. **exact**: not one bit of float64 differs from 01, or every name is equal.",
+    ]
+    for dtype, tolerances in run["tolerances"].items():
+        rows = [row for row in run["rows"] if row["dtype"] == dtype]
+        if not rows:
+            continue
+        lines += ["", f"## {dtype}", "", "| | " + " | ".join(COLUMNS) + " |"]
+        lines += ["|---|" + "---|" * len(COLUMNS)]
+        for row in rows:
+            name = f"{row['version']} {row['variant']}".strip()
+            cells = [claim(row["checks"][check]) for check in COLUMNS]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        noise = [
+            max((row["checks"][c].get("worst") or 0.0 for row in rows), default=0.0)
+            for c in COLUMNS
+        ]
+        lines.append("| *measured noise* | " + " | ".join(f"{x:.0e}" for x in noise) + " |")
+        lines.append(
+            "| *tolerance* | " + " | ".join(f"{tolerances[c]:.0e}" for c in COLUMNS) + " |"
+        )
+    lines += ["", "## What ran", ""]
+    told: dict[str, str] = {}
+    for row in run["rows"]:
+        name = f"{row['version']} {row['variant']}".strip()
+        text = row["about"].replace(f", {row['dtype']}", "") or f"not run: {row['reason']}"
+        told.setdefault(name, text)
+    lines += [f"- {name}: {about}" for name, about in told.items()]
+    lines += ["", "## The checks", ""]
+    lines += [f"- **{check}**: {ladder.CHECKS[check][1]}" for check in COLUMNS]
+    return "\n".join(lines) + "\n"
+
+
+def claim(check: dict[str, Any]) -> str:
+    """What one cell says."""
+    status = str(check["status"])
+    if status == "pass":
+        return f"{check['worst']:.0e}"
+    return {"exact": "**exact**", "FAIL": "**FAIL**"}.get(status, status)
+
+
+def claims(page: str) -> dict[tuple[str, str, str], str]:
+    """(dtype, version, check) -> the status that a page claims."""
+    found, dtype, checks = {}, "", []
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("## "):
+            dtype = line[3:]
+        elif line.startswith("| | "):
+            checks = cells[1:]
+        elif line.startswith("| ") and not line.startswith("| *"):
+            for check, text in zip(checks, cells[1:]):
+                status = text.strip("*")
+                number = status not in ("exact", "FAIL", "not run")
+                found[dtype, cells[0], check] = "pass" if number else status
+    return found
+
+
+def overclaims(page: str, run: dict[str, Any]) -> list[str]:
+    """What a page claims and a run did not show, a line each; a run shows at least as much
+    where it is as good: exact beats pass, pass beats not run."""
+    rank = {"FAIL": 0, "not run": 0, "pass": 1, "exact": 2}
+    shown = claims(markdown(run))
+    lines = []
+    for key, status in claims(page).items():
+        if rank[shown.get(key, "not run")] < rank[status]:
+            dtype, version, check = key
+            seen = shown.get(key, "not run")
+            lines.append(f"{version} {dtype}: {check}: claimed {status}, the run shows {seen}")
+    if not claims(page):
+        lines.append("the page makes no claim at all")
+    return lines
+
+
+def into_readmes(run: dict[str, Any]) -> None:
+    """Put each version's own lines between the markers of its README."""
+    for name in {row["version"] for row in run["rows"]}:
+        readme = ROOT / name / "README.md"
+        start, end = "<!-- verified -->", "<!-- /verified -->"
+        text = readme.read_text() if readme.exists() else ""
+        if start not in text or end not in text:
+            continue
+        rows = [row for row in run["rows"] if row["version"] == name]
+        lines = [
+            "",
+            "| | " + " | ".join(COLUMNS) + " |",
+            "|---|" + "---|" * len(COLUMNS),
+        ]
+        for row in rows:
+            cells = [claim(row["checks"][check]) for check in COLUMNS]
+            head = f"{row['dtype']} {row['variant']}".strip()
+            lines.append(f"| {head} | " + " | ".join(cells) + " |")
+        before, rest = text.split(start)
+        write(readme, before + start + "\n".join(lines) + "\n" + end + rest.split(end)[1])
+
+
+if __name__ == "__main__":
+    child(*sys.argv[1:])

@@ -1,0 +1,116 @@
+"""The versions in the tree: found by their folders, loaded as modules, each on its own.
+
+A version is a folder `NN_name` with a `pyproject.toml` whose table `[tool.microgpt]` says what
+it is. Nothing else in the repository names it.
+"""
+
+import difflib
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import microgpt
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = "01_pure_python"
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a version's `[tool.microgpt]` table says of it."""
+
+    name: str  # its folder
+    title: str
+    dtypes: tuple[str, ...]
+    framework: str = ""  # the module without which it cannot run
+    devices: tuple[str, ...] = ("cpu",)
+    batched: bool = False
+    recipe: str = "seed"
+    program: str = "main.py"
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return ROOT / self.name / self.program
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot run here, with the command that mends it; None if it can."""
+        if self.framework and importlib.util.find_spec(self.framework) is None:
+            return f"{self.framework} is not installed: uv sync --all-packages"
+        return None
+
+    def load(self) -> Any:
+        """Its module. The reference is the one that all others import."""
+        if self.name == REFERENCE:
+            return microgpt
+        return load_source(f"version_{self.name}", self.path)
+
+
+def load_source(
+    name: str,
+    path: Path,
+    source: str | None = None,
+    shared: ModuleType | None = None,
+) -> ModuleType:
+    """Run a program's text as a module of that name and return it.
+
+    `source` replaces the file's text; `shared` is what `import microgpt` gives it. Modules
+    that stand beside the file can be imported by it.
+    """
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None:
+        raise microgpt.InputError(f"{path} is not a Python program")
+    module = importlib.util.module_from_spec(spec)
+    code = compile(path.read_text() if source is None else source, str(path), "exec")
+    before = {key: sys.modules.get(key) for key in ("microgpt", name)}
+    sys.modules[name] = module
+    if shared is not None:
+        sys.modules["microgpt"] = shared
+    sys.path.insert(0, str(path.parent))
+    try:
+        exec(code, module.__dict__)
+    finally:
+        sys.path.remove(str(path.parent))
+        if shared is not None and before["microgpt"] is not None:
+            sys.modules["microgpt"] = before["microgpt"]
+    return module
+
+
+def shared_by(module: Any) -> Any:
+    """The copy of 01 that a version's module uses: 01 itself, or what it imported."""
+    return getattr(module, "microgpt", module)
+
+
+def find() -> dict[str, Version]:
+    """All versions of the tree by folder name, in order."""
+    found = {}
+    for path in sorted(ROOT.glob("[0-9][0-9]_*/pyproject.toml")):
+        table = tomllib.loads(path.read_text()).get("tool", {}).get("microgpt")
+        if table is None:
+            raise microgpt.InputError(f"{path} has no table [tool.microgpt]")
+        table |= {key: tuple(table[key]) for key in ("dtypes", "devices")}
+        found[path.parent.name] = Version(name=path.parent.name, **table)
+    return found
+
+
+def pick(names: Sequence[str]) -> list[Version]:
+    """Versions by name, folder number or unique beginning; all of them for no names."""
+    found = find()
+    if not names:
+        return list(found.values())
+    picked = []
+    for name in names:
+        fits = [v for key, v in found.items() if key == name or key.startswith(name)]
+        fits = fits or [v for key, v in found.items() if key[3:].startswith(name)]
+        if len(fits) != 1:
+            near = difflib.get_close_matches(name, [*found, *(k[3:] for k in found)], 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(found)}"
+            raise microgpt.InputError(f"no version {name!r}: {hint}")
+        picked.append(fits[0])
+    return picked
