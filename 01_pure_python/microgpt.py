@@ -202,7 +202,7 @@ tape = []  # every Value that an operation made, in the order in which they were
 class Value:
     """A number that knows what it was made from, and how it changes with each child."""
 
-    __slots__ = ("children", "data", "grad", "local_grads")
+    __slots__ = ("data", "grad", "children", "local_grads")
 
     def __init__(self, data, children=(), local_grads=()):
         self.data = data
@@ -236,9 +236,7 @@ def backward(loss):
     for value in reversed(tape):
         if grad := value.grad:  # a zero has nothing to pass on
             for child, local_grad in zip(value.children, value.local_grads):
-                child.grad += (
-                    local_grad * grad
-                )  # +=, as a child may have been used before
+                child.grad += local_grad * grad  # += as others may use this child too
     tape.clear()
 
 
@@ -246,7 +244,7 @@ def data(values):
     return [value.data for value in values]
 
 
-# Python has it from 3.12 on
+# from 3.12 on Python has it
 sumprod = getattr(math, "sumprod", lambda x, y: sum(map(mul, x, y)))
 
 

@@ -8,7 +8,7 @@ failures.
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,7 @@ from microgpt_lab.versions import shared_by
 
 # Check -> (level of a port that answers it, what is said of it).
 CHECKS = {
-    "stream": ("stream", "the shuffle and the initial draws from a seed"),
+    "stream": ("stream", "the shuffle and the initial draws, from a seed"),
     "intermediates": ("forward", "every named value of the forward pass"),
     "logits": ("forward", "of every position of the first batch"),
     "loss": ("forward", "of the first batch"),
@@ -60,7 +60,10 @@ class Finding:
     detail: str = ""  # where, got, want, ratio
 
     def line(self) -> str:
-        return f"{self.case}: {self.tensor}: {self.detail}"
+        return ": ".join(x for x in (self.case, self.tensor, self.detail) if x)
+
+    def saying(self, detail: str) -> "Finding":
+        return replace(self, detail=detail)
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -189,43 +192,50 @@ def pairs(case: Case, answer: Case, check: str) -> Iterator[tuple[str, Any, Any]
 
 
 def compare(case: Case, answer: Case, check: str, dtype: str) -> Finding | None:
-    """One check of an answer; None where the case or the answer has nothing to compare."""
-    want, tolerance = case["answer"], TOLERANCES[dtype][check]
-    if check == "names":
-        rows = [("names", *equal(answer.get("names"), want["names"], "names"))]
-    elif check == "stream":
-        if "stream" not in case:
-            return None
-        given = answer["stream"]
-        rows = [("shuffle", *equal(given["shuffled"], case["documents"], "documents"))]
-        rows += [
-            (f"initial {name}", *difference(given["weights"].get(name), rows_))
-            for name, rows_ in case["start"]["weights"].items()
-        ]
-    else:
-        needs = {"permuted batch": "loss", "intermediate gradients": "intermediates"}
-        needs |= {"moments": "after", "long run": "losses"}
-        if needs.get(check, check) not in want or (
-            check not in answer
-            and check
-            in (
-                "intermediates",
-                "permuted batch",
-            )
-        ):
-            return None
-        if check == "long run" and len(want["losses"]) <= 20:
-            return None
-        try:
+    """One check of an answer; None where the case or the answer has nothing to compare.
+
+    Whatever the answer holds, this raises nothing: what cannot be compared has failed.
+    """
+    if not answered(case, answer, check):
+        return None
+    try:
+        if check == "names":
+            rows = [("names", *equal(answer.get("names"), case["answer"]["names"], "names"))]
+        elif check == "stream":
+            rows = stream_rows(case, answer["stream"])
+        else:
             rows = [(name, *difference(g, w)) for name, g, w in pairs(case, answer, check)]
-        except (KeyError, TypeError, AttributeError) as e:
-            rows = [(check, math.inf, f"the answer has no usable {e}")]
-        if not rows:
-            return None
+    except (KeyError, TypeError, AttributeError, RecursionError) as e:
+        rows = [(check, math.inf, f"the answer cannot be read: {type(e).__name__} {e}")]
+    if not rows:
+        return None
+    tolerance = TOLERANCES[dtype][check]
     # not (off <= tolerance), so that NaN fails too
     failed = next(((name, text) for name, off, text in rows if not off <= tolerance), ("", ""))
     worst = max(off for _, off, _ in rows)
     return Finding(case["id"], check, not failed[0], worst, tolerance, *failed)
+
+
+def answered(case: Case, answer: Case, check: str) -> bool:
+    """Whether a case asks for a check at all, and whether an answer that may leave it out
+    has it. What must be there and is not, is for `compare` to fail."""
+    want = case["answer"]
+    if check == "stream":
+        return "stream" in case and (case["stream"]["documents"] != "names" or check in answer)
+    if check in ("intermediates", "intermediate gradients"):
+        return "intermediates" in want and "intermediates" in answer
+    if check == "permuted batch":
+        return check in answer
+    if check == "long run":
+        return len(want.get("losses", ())) > 20
+    return {"moments": "after"}.get(check, check) in want
+
+
+def stream_rows(case: Case, given: Any) -> list[tuple[str, float, str]]:
+    rows = [("shuffle", *equal(given["shuffled"], case["documents"], "documents"))]
+    for name, want in case["start"]["weights"].items():
+        rows.append((f"initial {name}", *difference(given["weights"].get(name), want)))
+    return rows
 
 
 # ---------------------------------------------------------------- Asking a version
@@ -284,11 +294,18 @@ def draw(shared: Any, case: Case, config: Config) -> Case:
 
 
 def climb(
-    module: Any, case: Case, dtype: str, options: dict[str, Any] | None = None
+    module: Any,
+    case: Case,
+    dtype: str,
+    options: dict[str, Any] | None = None,
+    answers: dict[str, Case] | None = None,
 ) -> Iterator[Finding]:
-    """All checks of one case for one version, as they are made."""
+    """All checks of one case for one version, as they are made; `answers` keeps what it
+    said, by case."""
     try:
         for check, answer in ask(module, case, dtype, options or {}):
+            if answers is not None:
+                answers[case["id"]] = answer
             finding = compare(case, answer, check, dtype)
             if finding:
                 yield finding

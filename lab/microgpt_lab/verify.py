@@ -17,7 +17,7 @@ from microgpt import InputError
 from rich.console import Console
 from rich.table import Table
 
-from microgpt_lab import ladder, vectors
+from microgpt_lab import diagnose, ladder, vectors
 from microgpt_lab.versions import ROOT, Version, pick
 
 VERIFIED = ROOT / "VERIFIED.md"
@@ -35,6 +35,7 @@ class Row:
     variant: str = ""
     about: str = ""
     reason: str = ""
+    diagnosis: list[str] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -82,6 +83,8 @@ def run_row(version: Version, dtype: str, variant: str) -> Row:
         record = json.loads(line)
         if "about" in record:
             row.about = record["about"]
+        elif "diagnosis" in record:
+            row.diagnosis = record["diagnosis"]
         else:
             record["worst"] = math.inf if record["worst"] is None else record["worst"]
             row.findings.append(record)
@@ -105,20 +108,24 @@ def run_all(names: Sequence[str], jobs: int) -> Iterator[Row]:
 
 
 def child(name: str, dtype: str, variant: str = "") -> None:
-    """What the process of one row does: a JSON line for each finding."""
+    """What the process of one row does: a JSON line for each finding, then what it thinks
+    of them."""
     (version,) = pick([name])
     module, options = version.load(), version.variants.get(variant, {})
-    told = False
+    answers: dict[str, vectors.Case] = {}
+    replies = []
     for case in vectors.read():
-        for finding in ladder.climb(module, case, dtype, options):
-            record = finding.record()
-            record["worst"] = record["worst"] if math.isfinite(record["worst"]) else None
-            print(json.dumps(record), flush=True)
-        if not told:
-            config, start = vectors.question(case)
-            about = module.about(module.create(config, start, dtype=dtype, **options))
-            print(json.dumps({"about": about}))
-            told = True
+        findings = []
+        for finding in ladder.climb(module, case, dtype, options, answers):
+            findings.append(finding)
+            worst = finding.worst if math.isfinite(finding.worst) else None
+            print(json.dumps(finding.record() | {"worst": worst}), flush=True)
+        answer = diagnose.plain(answers.get(case["id"], {}))
+        replies.append(diagnose.Answered(case, answer, findings, dtype))
+    config, start = vectors.question(replies[0].case)
+    about = module.about(module.create(config, start, dtype=dtype, **options))
+    print(json.dumps({"about": about}), flush=True)
+    print(json.dumps({"diagnosis": diagnose.diagnose(replies, name)}))
 
 
 # ---------------------------------------------------------------- Showing
@@ -143,10 +150,12 @@ def show(rows: Sequence[Row], console: Console) -> None:
                 table.add_row(f"  {row.name}", *[cell(row, check) for check in COLUMNS])
     console.print(table)
     for row in rows:
-        for finding in row.failures[:5]:
+        for finding in row.failures[:3]:
             text = f"{row.name} {row.dtype}: {finding['check']}: "
             text += ladder.Finding(**finding).line()
             console.print(f"[red]✗[/] {text}", highlight=False, soft_wrap=True)
+        for line in row.diagnosis:
+            console.print(f"[bold]→[/] {line}", highlight=False, soft_wrap=True)
 
 
 def cell(row: Row, check: str) -> str:
@@ -192,6 +201,7 @@ def record(rows: Sequence[Row]) -> dict[str, Any]:
                     for check in COLUMNS
                 },
                 "failures": row.failures,
+                "diagnosis": row.diagnosis,
             }
             for row in rows
         ],
@@ -307,6 +317,12 @@ def overclaims(page: str, run: dict[str, Any]) -> list[str]:
     if not claims(page):
         lines.append("the page makes no claim at all")
     return lines
+
+
+def shortfalls(rows: Sequence[Row], run: dict[str, Any]) -> list[str]:
+    """What VERIFIED.md claims too much, and what did not run, a line each."""
+    page = VERIFIED.read_text() if VERIFIED.exists() else ""
+    return overclaims(page, run) + [f"{r.name} {r.dtype}: {r.reason}" for r in rows if r.reason]
 
 
 def into_readmes(run: dict[str, Any]) -> None:

@@ -82,6 +82,15 @@ def load_source(
     return module
 
 
+def edited(source: str, edits: list[dict[str, str]], where: str) -> str:
+    """A text after find-and-replace edits, each of which must fit in exactly one place."""
+    for edit in edits:
+        if (places := source.count(edit["find"])) != 1:
+            raise microgpt.InputError(f"{where}: its line stands {places} times: {edit['find']!r}")
+        source = source.replace(edit["find"], edit["replace"])
+    return source
+
+
 def shared_by(module: Any) -> Any:
     """The copy of 01 that a version's module uses: 01 itself, or what it imported."""
     return getattr(module, "microgpt", module)

@@ -1,0 +1,225 @@
+"""Which mistake is it? The suite computes what its mutants would answer and compares.
+
+A failing answer is held against the answers of every known mutant, singly and then in
+pairs. Where one reproduces all the numbers within the ladder's tolerance, that is the bug.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from microgpt import InputError
+
+from microgpt_lab import ladder, mutants
+from microgpt_lab.ladder import Finding
+from microgpt_lab.mutants import Mutant
+from microgpt_lab.vectors import Case
+from microgpt_lab.versions import REFERENCE, Version, find, load_source
+
+SMALL = 600  # numbers of weights up to which a case is tried on every mutant
+GENERIC = "02_numpy_manual_backprop"  # fast, and every gradient in it is a line to get wrong
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A case, what was answered to it, and what the ladder found."""
+
+    case: Case
+    answer: Case
+    findings: Sequence[Finding]
+    dtype: str
+
+    @property
+    def failed(self) -> bool:
+        return any(not f.passed for f in self.findings)
+
+
+def diagnose(replies: Sequence[Answered], of: str = "") -> list[str]:
+    """Lines that say what is wrong; `of` is the version that failed, if it is one of ours.
+
+    Every reply that failed must be explained, and those that passed must be reproduced too:
+    a mutant that breaks what is right is not the bug.
+    """
+    failed = [r for r in replies if r.failed]
+    if not failed:
+        return []
+    reverted = revert(of, failed[0].case) if of else []
+    if reverted:
+        return [sentence([reverted[0]], exactly="the program differs from the right one by")]
+    small = [r for r in replies if count(r.case) <= SMALL and r.answer]
+    first = [r for r in failed if r in small]
+    if first:
+        others = [r for r in small if r is not first[0]]
+        for known in candidates(of, first[0].case):
+            found = [[m] for m in known if fits(known, [m], first[0])]
+            if not found:
+                found = [list(p) for p in combinations(known, 2) if fits(known, p, first[0])]
+            found = narrow(known, found, others)
+            if found:
+                return [sentence(group) for group in found[:3]]
+    return known_facts(failed)
+
+
+def sentence(group: Sequence[Mutant], exactly: str = "your numbers are exactly those of") -> str:
+    """One or two mistakes in words."""
+    return f"{exactly}: " + "; and ".join(
+        f"{m.id.replace('-', ' ')} (rule {m.rule}): {changed(m)}" for m in group
+    )
+
+
+def changed(mutant: Mutant) -> str:
+    """The lines of a mutant that are not in the right program."""
+    right = [line.strip() for line in mutant.find.splitlines()]
+    lines = [line.strip() for line in mutant.replace.splitlines()]
+    new = [line for line in lines if line and line not in right]
+    gone = [line for line in right if line and line not in lines]
+    return f"`{' / '.join(new)}`" if new else f"without `{' / '.join(gone)}`"
+
+
+def count(case: Case) -> int:
+    return sum(len(row) for rows in case["start"]["weights"].values() for row in rows)
+
+
+# ---------------------------------------------------------------- Numbers
+
+
+def candidates(of: str, case: Case) -> Iterator[list[Mutant]]:
+    """Lists of mutants to try: those of a version that itself answers this case rightly,
+    with those of the code that all share."""
+    shared = [m for m in mutants.read(REFERENCE) if not m.harmless]
+    versions = find()
+    for name in (GENERIC, *(n for n in versions if n not in (GENERIC, REFERENCE))):
+        version = versions.get(name)
+        own = [m for m in mutants.read(name) if not m.harmless and not m.variant]
+        if name == of or version is None or version.missing or not own:
+            continue
+        dtype = "float64" if "float64" in version.dtypes else "float32"
+        if all(f.passed for f in ladder.climb(version.load(), case, dtype)):
+            yield own + shared
+            return
+
+
+def base(known: Sequence[Mutant]) -> Version:
+    return find()[known[0].version]
+
+
+def fits(known: Sequence[Mutant], group: Sequence[Mutant], reply: Answered) -> bool:
+    """Whether the program with these mistakes gives this answer, check by check."""
+    version = base(known)
+    try:
+        module = mutants.apply(version, group)
+    except (InputError, SyntaxError):
+        return False  # two edits that meet in one line
+    dtype = "float64" if "float64" in version.dtypes else "float32"
+    checked = 0
+    try:
+        for check, answer in ladder.ask(module, reply.case, dtype, {}):
+            if not any(f.check == check for f in reply.findings):
+                continue
+            finding = ladder.compare(as_case(reply.case, answer), reply.answer, check, reply.dtype)
+            if finding is None or not finding.passed:
+                return False
+            checked += 1
+    except Exception:  # a mutant may be so wrong that it raises: then it is not the bug
+        return False
+    return checked > 0
+
+
+def as_case(case: Case, answer: Case) -> Case:
+    """The same case with a mutant's answer in the place of the right one."""
+    return case | {"answer": plain(answer)}
+
+
+def plain(value: Any) -> Any:
+    """Arrays -> nested lists, through dictionaries."""
+    if isinstance(value, dict):
+        return {key: plain(x) for key, x in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def narrow(
+    known: Sequence[Mutant], groups: list[list[Mutant]], others: Sequence[Answered]
+) -> list[list[Mutant]]:
+    """Of several explanations keep those that explain further cases as well."""
+    for reply in others:
+        left = [group for group in groups if fits(known, group, reply)]
+        groups = left or groups
+        if len(groups) == 1:
+            break
+    return groups
+
+
+def revert(of: str, case: Case) -> list[Mutant]:
+    """Mutants whose edit stands in a version's program: undone, the case passes."""
+    found = []
+    for name in {of, REFERENCE}:
+        version = find().get(name)
+        if version is None or version.missing:
+            continue
+        source = version.path.read_text()
+        for mutant in mutants.read(name):
+            if mutant.harmless or mutant.find in source or source.count(mutant.replace) != 1:
+                continue
+            right = source.replace(mutant.replace, mutant.find)
+            try:
+                module = load_source("reverted", version.path, right)
+                if all(f.passed for f in ladder.climb(module, case, version.dtypes[-1])):
+                    found.append(mutant)
+            except Exception:
+                continue
+    return found
+
+
+# ---------------------------------------------------------------- Where nothing fits
+
+
+def known_facts(failed: Sequence[Answered]) -> list[str]:
+    """What can be said without a known mistake."""
+    findings = [f for reply in failed for f in reply.findings if not f.passed]
+    checks = {f.check for f in findings}
+    lines = ["no known mistake gives these numbers; what is known:"]
+    reply = failed[0]
+    if checks & {"intermediates", "logits"}:
+        lines.append("the forward pass differs: see the first tensor above (S4 to S7)")
+    elif "loss" in checks:
+        lines.append("the logits are right and the loss is not (S8)")
+    elif "gradients" in checks:
+        off = wrong_gradients(reply)
+        if off == ["wte"]:
+            lines.append("only wte's gradient is off: a letter that comes twice adds up (S8.3)")
+        elif off:
+            lines.append(f"the loss is right, the gradients of {', '.join(off)} are not (S8.3)")
+    elif "moments" in checks or "losses" in checks:
+        lines.append("loss and gradients are right, what follows is not: the optimizer (S9, S10)")
+    elif "names" in checks:
+        lines.append("training is right, sampling is not (S11)")
+    ratio = common_ratio(reply)
+    if ratio:
+        lines.append(f"everything is the right value times {ratio:.6g}")
+    return lines
+
+
+def wrong_gradients(reply: Answered) -> list[str]:
+    tolerance = ladder.TOLERANCES[reply.dtype]["gradients"]
+    return [
+        name
+        for name, got, want in ladder.pairs(reply.case, reply.answer, "gradients")
+        if not ladder.difference(got, want)[0] <= tolerance
+    ]
+
+
+def common_ratio(reply: Answered) -> float | None:
+    """The factor between all of an answer's gradients and the right ones, if there is one."""
+    try:
+        pairs = list(ladder.pairs(reply.case, reply.answer, "gradients"))
+        got = np.concatenate([ladder.flat(g) for _, g, _ in pairs])
+        want = np.concatenate([ladder.flat(w) for _, _, w in pairs])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    if got.shape != want.shape or not np.isfinite(got).all() or not want.any():
+        return None
+    ratio = float(got @ want / (want @ want))
+    close = float(np.linalg.norm(got - ratio * want)) <= 1e-6 * float(np.linalg.norm(got))
+    return ratio if close and abs(ratio - 1) > 1e-6 else None
