@@ -90,7 +90,7 @@ RECIPES = {
 
 # ---------------------------------------------------------------- Documents
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parent.parent
 MAKEMORE = (
     "https://raw.githubusercontent.com/karpathy/makemore/"
     "988aa59e4d8fefa526d06f3b453ad116258398d4/names.txt"
@@ -123,9 +123,10 @@ def load_documents(source="names", say=print):
             save(path, raw)
         return parse(path.read_bytes(), source)
     except (OSError, ValueError, http.client.HTTPException) as e:
+        reason = " ".join(str(getattr(e, "strerror", 0) or e).split())  # one line
         raise InputError(
-            f"cannot read data {source!r} ({getattr(e, 'strerror', 0) or e}): give a "
-            "file with one document a line, names, or with a network makemore or a URL"
+            f"cannot read data {source!r} ({reason}): give a file with one document a "
+            "line, names, or with a network makemore or a URL"
         ) from None
 
 
@@ -153,7 +154,7 @@ def parse(raw, source):
 
 def fetch(url, seconds=60, limit=2**26):
     """All the bytes of a URL, or an OSError that says why not."""
-    deadline, raw = time.monotonic() + seconds, b""
+    deadline, raw = time.monotonic() + seconds, bytearray()
     with urllib.request.urlopen(url, timeout=min(10, seconds)) as reply:
         while chunk := reply.read1(2**16):
             raw += chunk
@@ -166,7 +167,7 @@ def fetch(url, seconds=60, limit=2**26):
 
 def save(path, raw):
     """Write a file whole or not at all: a temporary name, then one rename."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.child")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         part.write_bytes(raw)
@@ -200,7 +201,7 @@ tape = []  # every Value that an operation made, in the order in which they were
 
 
 class Value:
-    """A number that knows what it was made from, and how it changes with each child."""
+    """A number that knows what it was made from, and how it changes with each part."""
 
     __slots__ = ("data", "grad", "children", "local_grads")
 
@@ -536,14 +537,21 @@ def about(state):
 def run(version, recipe="seed"):
     """The command line of a version, a module that has the functions above: train, then
     make up names. Exit status 0, 2 for what cannot work, 130 after a second Ctrl-C."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # not every one has all letters
     try:
-        session(version, *parse_options(version, recipe))
+        try:
+            session(version, *parse_options(version, recipe))
+        finally:
+            sys.stdout.flush()  # at exit nobody could catch its failure
     except InputError as e:
         sys.exit(print(f"error: {e}", file=sys.stderr) or 2)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(e, BrokenPipeError):  # `| head` has seen enough
+            print(f"error: cannot write: {e.strerror or e}", file=sys.stderr)
+            sys.exit(2)
 
 
 Help = argparse.RawDescriptionHelpFormatter
@@ -593,7 +601,8 @@ def session(version, config, options, own):
         raise InputError(f"cannot write --log {options.log!r}: {e.strerror}") from None
     with log:
         size = sum(len(row) for rows in run.snapshot.weights.values() for row in rows)
-        print(f"{version.about(state)}: {size:,} weights, {len(run.docs):,} documents")
+        head = f"{version.about(state)}: {size:,} weights, {len(run.docs):,} documents"
+        print(head, flush=True)  # training may take a while to say more
         found = {"documents": len(run.docs), "digest": run.digest}
         found |= {"about": version.about(state), "config": asdict(config)}
         say(log, vars(options) | own | found)
@@ -619,7 +628,8 @@ def until_interrupted(batches):
     def stop(*_):
         pressed.append(True)
         signal.signal(signal.SIGINT, usual)
-        print("\nstopping after this step: names from what was learned", flush=True)
+        # not print, which may be at work right now, and cannot be entered twice
+        os.write(2, b"\nstopping after this step: names from what was learned\n")
 
     signal.signal(signal.SIGINT, stop)
     yield from takewhile(lambda _: not pressed, batches)
@@ -644,7 +654,7 @@ def watch(losses, steps, log):
                 )
             say(log, {"step": taken, "loss": value})
             recent.append(value)
-        if waiting or live:
+        if recent and (waiting or live):
             pace = (time.perf_counter() - start) / max(1, taken)
             print(
                 f"step {taken:,} of {steps:,}  loss {sum(recent) / len(recent):.4f}  "

@@ -65,7 +65,7 @@ def test_data_from_which_nothing_can_be_learned_are_refused(raw, reason, tmp_pat
 
 
 def test_the_embedded_names_are_what_their_readme_says():
-    raw, said = (DATA / "names.txt").read_bytes(), (DATA / "README.md").read_text()
+    raw, said = (DATA / "names.txt").read_bytes(), (DATA / "README.md").read_text("utf-8")
     docs = load_documents()
     assert "".join(f"{doc}\n" for doc in docs).encode() == raw
     assert hashlib.sha256(raw).hexdigest() == microgpt.SHA256["names"]
@@ -111,9 +111,7 @@ class Site(http.server.BaseHTTPRequestHandler):
         self.send(NAMES)
 
     def in_chunks(self):
-        self.send(
-            b"4\r\nann\n\r\n7\r\nbob\ncy\n\r\n0\r\n\r\n", Transfer_Encoding="chunked"
-        )
+        self.send(b"4\r\nann\n\r\n7\r\nbob\ncy\n\r\n0\r\n\r\n", Transfer_Encoding="chunked")
 
     def moved(self):
         self.send(status=302, Location="/good")
@@ -131,13 +129,12 @@ class Site(http.server.BaseHTTPRequestHandler):
 
     def dripping(self):
         self.send(Content_Length=10**6)
-        while not self.server.closing.wait(0.05):
+        for _ in range(120):
             self.wfile.write(b"a\n")
+            self.server.closing.wait(0.05)
 
     def too_large(self):
-        self.send()
-        while not self.server.closing.is_set():
-            self.wfile.write(b"a\n" * 2**15)
+        self.send(b"ab\n" * 400_000)
 
     def cut_off(self):
         self.send(NAMES, Content_Length=len(NAMES) + 1)
@@ -206,9 +203,7 @@ def assert_refused(source, reason, folder):
 
 
 @pytest.mark.parametrize("page", ["good", "of_unknown_length", "in_chunks", "moved"])
-def test_a_download_is_said_and_kept_so_that_the_next_run_needs_none(
-    page, site, tmp_path
-):
+def test_a_download_is_said_and_kept_so_that_the_next_run_needs_none(page, site, tmp_path):
     said, url = [], f"{site.url}/{page}"
     assert load_documents(url, said.append) == DOCS
     assert said == [f"downloading {url}"]
@@ -245,9 +240,7 @@ def test_each_address_is_kept_by_itself(site, tmp_path):
         "picture": "UTF-8",
     }.items(),
 )
-def test_a_download_that_fails_says_why_and_leaves_nothing(
-    page, reason, site, tmp_path
-):
+def test_a_download_that_fails_says_why_and_leaves_nothing(page, reason, site, tmp_path):
     assert_refused(f"{site.url}/{page}", reason, tmp_path)
     assert site.hits
 
@@ -265,14 +258,14 @@ def test_an_address_where_nobody_answers_is_refused(where, site, tmp_path):
 
 
 def test_processes_that_download_at_once_all_succeed(site, tmp_path):
-    site.crowd = threading.Barrier(4)
+    site.crowd = threading.Barrier(2)
     program = (
         "import microgpt, sys; microgpt.__file__ = sys.argv[1];"
         "print(microgpt.load_documents(sys.argv[2], say=id))"
     )
     command = [sys.executable, "-c", program, microgpt.__file__, f"{site.url}/at_once"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    crowd = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    crowd = [subprocess.Popen(command, **pipes) for _ in range(2)]
     for process in crowd:
         assert process.communicate(timeout=30) == (f"{DOCS}\n", "")
     (kept,) = files(tmp_path)
@@ -295,6 +288,21 @@ def test_a_file_is_saved_whole_or_not_at_all(failure, tmp_path, monkeypatch):
     assert seen == [(b"new", b"old")]
     assert files(tmp_path) == [path]
     assert path.read_bytes() == b"old"
+
+
+def test_a_file_may_be_saved_by_another_process_meanwhile(tmp_path, monkeypatch):
+    path, rename = tmp_path / "names.txt", Path.replace
+    other = "import microgpt, pathlib, sys; microgpt.save(pathlib.Path(sys.argv[1]), b'other')"
+
+    def meanwhile(part, target):
+        subprocess.run([sys.executable, "-c", other, target], check=True)
+        assert target.read_bytes() == b"other"
+        return rename(part, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    microgpt.save(path, b"ours")
+    assert files(tmp_path) == [path]
+    assert path.read_bytes() == b"ours"
 
 
 # ---------------------------------------------------------------- Makemore
@@ -325,9 +333,7 @@ def test_without_the_embedded_names_makemores_are_taken_and_that_is_said(
     assert site.url in downloading
 
 
-def test_other_names_than_makemores_are_refused_and_not_kept(
-    site, tmp_path, monkeypatch
-):
+def test_other_names_than_makemores_are_refused_and_not_kept(site, tmp_path, monkeypatch):
     monkeypatch.setattr(microgpt, "MAKEMORE", f"{site.url}/good")
     want, got = microgpt.SHA256["makemore"], microgpt.digest(DOCS)
     assert_refused("makemore", f"SHA-256 {got}, not {want}", tmp_path)

@@ -45,9 +45,7 @@ def assert_equal(got, want, tolerance=1e-12):
         assert found.shape == rows.shape, name
         apart = np.nan_to_num(abs(found - rows), nan=math.inf)
         at = np.unravel_index(apart.argmax(), apart.shape)
-        assert apart[at] <= tolerance, (
-            f"{name}{[*map(int, at)]}: {found[at]}, {rows[at]}"
-        )
+        assert apart[at] <= tolerance, f"{name}{[*map(int, at)]}: {found[at]}, {rows[at]}"
 
 
 def specified_logits(config, w, tokens):
@@ -65,8 +63,7 @@ def specified_logits(config, w, tokens):
     for i in range(config.n_layer):
         h = norm(x)
         q, k, v = (
-            linear(h, f"layer{i}.attn_w{name}").reshape(T, H, -1).swapaxes(0, 1)
-            for name in "qkv"
+            linear(h, f"layer{i}.attn_w{name}").reshape(T, H, -1).swapaxes(0, 1) for name in "qkv"
         )
         p = np.exp(q @ k.swapaxes(1, 2) / np.sqrt(config.n_embd / H) + future)
         joined = (p / p.sum(2, keepdims=True) @ v).swapaxes(0, 1).reshape(T, -1)
@@ -259,8 +256,7 @@ def test_weights_of_zero_give_a_loss_of_ln_v(vocab_size):
 
 def weighted_mean(trees, counts):
     return {
-        name: sum(n * np.array(tree[name]) for tree, n in zip(trees, counts))
-        / sum(counts)
+        name: sum(n * np.array(tree[name]) for tree, n in zip(trees, counts)) / sum(counts)
         for name in trees[0]
     }
 
@@ -307,10 +303,7 @@ def test_batches_take_documents_in_order_round_and_round_and_cut_them():
         microgpt.learning_rate(config, step) for step in range(5)
     ]
     for start in range(6):
-        assert (
-            list(microgpt.batches(config, Tokenizer(docs), docs, start))
-            == (every[start:])
-        )
+        assert [*microgpt.batches(config, Tokenizer(docs), docs, start)] == every[start:]
 
 
 def test_a_batch_may_be_larger_than_what_is_left_of_the_documents():
@@ -354,15 +347,11 @@ def test_adam_is_the_formula(betas):
 def test_the_first_step_moves_each_weight_by_the_learning_rate(scale):
     """However small its gradient, as m̂ / √v̂ is its sign; and not at all without one."""
     start, rate = snapshot(TINY), 0.01
-    start.weights["lm_head"] = [
-        [scale * x for x in r] for r in start.weights["lm_head"]
-    ]
+    start.weights["lm_head"] = [[scale * x for x in r] for r in start.weights["lm_head"]]
     state = microgpt.create(TINY, start)
     _, grads = microgpt.loss_and_grads(state, RAGGED[1:])
-    before, _ = (
-        arrays(microgpt.export(state).weights),
-        [*microgpt.train(state, [(RAGGED[1:], rate)])],
-    )
+    before = arrays(microgpt.export(state).weights)
+    list(microgpt.train(state, [(RAGGED[1:], rate)]))
     after = arrays(microgpt.export(state).weights)
     for name, g in arrays(grads).items():
         want = -rate * g / (abs(g) + 1e-8)
@@ -375,9 +364,7 @@ def test_a_weight_without_a_gradient_goes_on_moving_while_its_moments_decay():
     rows = []
     for batch in ([[5, letter, 5]], [[5, 0, 5]]):
         list(microgpt.train(state, [(batch, 0.01)]))
-        rows.append(
-            [np.array(tree["wte"][letter]) for tree in microgpt.export(state)[:3]]
-        )
+        rows.append([np.array(tree["wte"][letter]) for tree in microgpt.export(state)[:3]])
     (theta, m, v), (theta2, m2, v2) = rows
     assert (m2 == TINY.beta1 * m).all()
     assert (v2 == TINY.beta2 * v).all()
@@ -421,9 +408,7 @@ def test_an_exported_run_goes_on_exactly():
 
 def test_the_collector_rests_within_a_step_and_is_awake_after(monkeypatch):
     within, adam = [], microgpt.adam
-    monkeypatch.setattr(
-        microgpt, "adam", lambda *a: within.append(gc.isenabled()) or adam(*a)
-    )
+    monkeypatch.setattr(microgpt, "adam", lambda *a: within.append(gc.isenabled()) or adam(*a))
     after = [gc.isenabled() for _ in microgpt.train(state_of(TINY), pairs(3))]
     assert (within, after) == ([False] * 3, [True] * 3)
 
@@ -482,12 +467,8 @@ def shuffled(docs, rng):
 
 
 @pytest.mark.parametrize("seed", [42, 7])
-@pytest.mark.parametrize(
-    "config", [microgpt.RECIPES["seed"], microgpt.RECIPES["gist"], DEEP]
-)
-def test_one_stream_shuffles_the_documents_then_draws_the_weights(
-    config, seed, tmp_path
-):
+@pytest.mark.parametrize("config", [microgpt.RECIPES["seed"], microgpt.RECIPES["gist"], DEEP])
+def test_one_stream_shuffles_the_documents_then_draws_the_weights(config, seed, tmp_path):
     docs = [a + b for a in "abcdefg" for b in "xyz"]
     path = tmp_path / "docs.txt"
     path.write_text("\n".join(docs))
@@ -531,13 +512,11 @@ def test_training_draws_nothing_and_the_stream_can_be_kept_as_text(tmp_path):
 # ---------------------------------------------------------------- Tokens
 
 
-words = st.text(
-    st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=9
-)
+documents = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=9)
 
 
 @steady
-@given(st.lists(words, min_size=1, max_size=9))
+@given(st.lists(documents, min_size=1, max_size=9))
 def test_every_document_survives_its_tokens(docs):
     tokenizer = Tokenizer(docs)
     assert tokenizer.letters == sorted({letter for doc in docs for letter in doc})
@@ -624,14 +603,12 @@ def test_the_recipes_are_those_of_the_specification():
     ]
     header, _, *rows = table
     recipes = {cell.strip("`"): {} for cell in header[1:]}
-    read = {"yes": True, "no": False, "cosine": "cosine", "linear": "linear"}
+    words = {"yes": True, "no": False, "cosine": "cosine", "linear": "linear"}
     for label, *cells in rows:
         keys = re.findall(r"`(\w+)`", label)
         for recipe, cell in zip(recipes.values(), cells):
-            values = [
-                read.get(v) if v in read else float(v)
-                for v in re.findall(r"[\w.]+", cell)
-            ]
+            found = re.findall(r"[\w.]+", cell)
+            values = [words[v] if v in words else float(v) for v in found]
             assert len(values) == len(keys), label
             recipe.update(zip(keys, values))
     assert recipes == {name: asdict(c) for name, c in microgpt.RECIPES.items()}

@@ -1,147 +1,71 @@
 """One tiny GPT, many implementations: train, compare, verify, look."""
 
+import contextlib
 import difflib
+import io
+import os
+import re
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union
 
 import tyro
 from microgpt import InputError
-from rich.console import Console
-from tyro.conf import Positional
+
+from microgpt_lab import cli_checks, cli_runs
+
+COMMANDS: dict[str, Any] = cli_runs.COMMANDS | cli_checks.COMMANDS
+DEFAULT = "compare"  # what `microgpt` alone does
+SUBCOMMANDS: Any = Union[  # noqa: UP007
+    tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in COMMANDS.items())
+]
 
 
-@dataclass
-class Verify:
-    """Hold every version, or a port, against the golden vectors; status 1 on a failure."""
-
-    versions: Positional[tuple[str, ...]] = ()
-    """Versions by folder name or number; none: all of the tree."""
-    program: str | None = None
-    """A port instead: the command that starts it (see spec/README.md)."""
-    results: Path | None = None
-    """A port instead: a file with its answers."""
-    json: Path | None = None
-    """Write the whole run here for machines."""
-    jobs: int = 2
-    """Versions checked at a time."""
-    timeout: float = 60.0
-    """Seconds that a port may take for one case."""
-    write: bool = False
-    """Write VERIFIED.md and the READMEs' tables from this run."""
-    check: bool = False
-    """Fail too if VERIFIED.md claims what this run does not show, or a version did not run."""
-
-    def run(self) -> int:
-        from microgpt_lab import verify
-
-        if self.program or self.results:
-            return self.run_port()
-        console = Console()
-        rows = list(verify.run_all(self.versions, self.jobs))
-        verify.show(rows, console)
-        run = verify.record(rows)
-        if self.json:
-            verify.write(self.json, verify.to_json(run))
-        if self.write:
-            verify.write(verify.VERIFIED, verify.markdown(run))
-            verify.into_readmes(run)
-        lines = verify.shortfalls(rows, run) if self.check else []
-        for line in lines:
-            console.print(f"[red]✗[/] {line}", highlight=False, soft_wrap=True)
-        return 1 if lines or any(row.failures for row in rows) else 0
-
-    def run_port(self) -> int:
-        from microgpt_lab import ports, vectors, verify
-
-        if self.versions or (self.program and self.results):
-            raise InputError("verify takes versions, or --program, or --results")
-        cases = vectors.read()
-        if self.program:
-            replies = ports.run_program(self.program, cases, self.timeout)
-        else:
-            assert self.results
-            replies = ports.read_results(self.results, cases)
-        ports.show(replies, Console())
-        if self.json:
-            verify.write(self.json, verify.to_json(ports.record(replies)))
-        return 0 if ports.passed(replies) else 1
+def parse(arguments: list[str]) -> Any:
+    """The command that was asked for. Raises InputError with one line."""
+    name = arguments[0] if arguments else DEFAULT
+    if not name.startswith("-") and name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        raise InputError(f"no command {name!r}: {hint}")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                SUBCOMMANDS,
+                prog="microgpt",
+                description=__doc__,
+                default=COMMANDS[DEFAULT](),
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as e:
+        if not e.code:  # --help
+            raise
+        raise InputError(f"{plain(said.getvalue())} (microgpt {name} --help)") from None
 
 
-@dataclass
-class Vectors:
-    """Make the golden vectors again, with 01 and nothing else."""
-
-    def run(self) -> int:
-        from microgpt_lab import vectors
-        from microgpt_lab.versions import ROOT
-
-        for path in vectors.write():
-            print(path.relative_to(ROOT))
-        return 0
-
-
-@dataclass
-class Mutants:
-    """Try to kill every wrong program and none of the harmless; status 1 otherwise."""
-
-    versions: Positional[tuple[str, ...]] = ()
-    """Versions by folder name or number; none: all of the tree."""
-    jobs: int = 2
-    """Versions tried at a time."""
-    write: bool = False
-    """Write spec/MUTANTS.md from this run."""
-
-    def run(self) -> int:
-        from microgpt_lab import mutants
-
-        verdicts = list(mutants.run_all(self.versions, self.jobs))
-        mutants.show(verdicts, Console())
-        if self.write:
-            mutants.PAGE.write_text(mutants.markdown(verdicts))
-        return 0 if all(v.right for v in verdicts) else 1
-
-
-@dataclass
-class Ideas:
-    """Time 01 with each of its ideas undone: what each one buys."""
-
-    rounds: int = 3
-    """How often each variant takes its turn."""
-    steps: int = 50
-    """Steps of each turn."""
-
-    def run(self) -> int:
-        from microgpt_lab import ideas
-
-        ideas.show(ideas.measure(self.rounds, self.steps), Console())
-        return 0
-
-
-COMMANDS: dict[str, Any] = {
-    "verify": Verify,
-    "vectors": Vectors,
-    "mutants": Mutants,
-    "ideas": Ideas,
-}
+def plain(box: str) -> str:
+    """The first paragraph of what stands in a box drawn of lines, as one line."""
+    words = []
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
+        text = line.strip("│ ")
+        if not text or set(text) <= set("─╰╯"):
+            break
+        words.append(text.replace("(required)", ""))
+    return " ".join(" ".join(words).split()).rstrip(".")
 
 
 def main() -> None:
     """Run a subcommand; what cannot work is one line and status 2."""
     try:
-        name = sys.argv[1] if len(sys.argv) > 1 else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-            raise InputError(f"no command {name!r}: {hint}")
-        command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="microgpt", description=__doc__
-        )
-        sys.exit(command.run())
+        status = parse(sys.argv[1:]).run()
+        sys.stdout.flush()
+        sys.exit(status)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
 

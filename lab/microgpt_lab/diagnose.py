@@ -10,7 +10,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from microgpt import InputError
 
 from microgpt_lab import ladder, mutants
 from microgpt_lab.ladder import Finding
@@ -55,7 +54,7 @@ def diagnose(replies: Sequence[Answered], of: str = "") -> list[str]:
         for known in candidates(of, first[0].case):
             found = [[m] for m in known if fits(known, [m], first[0])]
             if not found:
-                found = [list(p) for p in combinations(known, 2) if fits(known, p, first[0])]
+                found = [p for p in likely_pairs(known, first[0]) if fits(known, p, first[0])]
             found = narrow(known, found, others)
             if found:
                 return [sentence(group) for group in found[:3]]
@@ -64,9 +63,7 @@ def diagnose(replies: Sequence[Answered], of: str = "") -> list[str]:
 
 def sentence(group: Sequence[Mutant], exactly: str = "your numbers are exactly those of") -> str:
     """One or two mistakes in words."""
-    return f"{exactly}: " + "; and ".join(
-        f"{m.id.replace('-', ' ')} (rule {m.rule}): {changed(m)}" for m in group
-    )
+    return f"{exactly}: " + "; and ".join(f"{m.id} (rule {m.rule}): {changed(m)}" for m in group)
 
 
 def changed(mutant: Mutant) -> str:
@@ -107,24 +104,48 @@ def base(known: Sequence[Mutant]) -> Version:
 
 def fits(known: Sequence[Mutant], group: Sequence[Mutant], reply: Answered) -> bool:
     """Whether the program with these mistakes gives this answer, check by check."""
+    seen = list(agreement(known, group, reply))
+    return bool(seen) and all(agrees for _, agrees, _ in seen)
+
+
+@np.errstate(all="ignore")  # a wrong program may well divide by zero
+def agreement(
+    known: Sequence[Mutant], group: Sequence[Mutant], reply: Answered
+) -> Iterator[tuple[str, bool, bool]]:
+    """(check, whether the program with these mistakes agrees with the answer there, whether
+    it is right there), up to the first check where it does not agree."""
     version = base(known)
+    dtype = "float64" if "float64" in version.dtypes else "float32"
+    asked = {f.check for f in reply.findings}
     try:
         module = mutants.apply(version, group)
-    except (InputError, SyntaxError):
-        return False  # two edits that meet in one line
-    dtype = "float64" if "float64" in version.dtypes else "float32"
-    checked = 0
-    try:
         for check, answer in ladder.ask(module, reply.case, dtype, {}):
-            if not any(f.check == check for f in reply.findings):
-                continue
-            finding = ladder.compare(as_case(reply.case, answer), reply.answer, check, reply.dtype)
-            if finding is None or not finding.passed:
-                return False
-            checked += 1
-    except Exception:  # a mutant may be so wrong that it raises: then it is not the bug
-        return False
-    return checked > 0
+            if check in asked:
+                theirs = as_case(reply.case, answer)
+                found = ladder.compare(theirs, reply.answer, check, reply.dtype)
+                right = ladder.compare(reply.case, answer, check, dtype)
+                agrees = found is not None and found.passed
+                yield check, agrees, right is not None and right.passed
+                if not agrees:
+                    return
+    except Exception:  # edits that meet in one line, or a mutant so wrong that it raises
+        yield "error", False, False
+
+
+def likely_pairs(known: Sequence[Mutant], reply: Answered) -> Iterator[list[Mutant]]:
+    """Pairs that can explain an answer: one alone explains its first wrong check, or both
+    change what is checked there."""
+    wrong = next(f.check for f in reply.findings if not f.passed)
+    explain, change = [], []
+    for mutant in known:
+        there = [x for x in agreement(known, [mutant], reply) if x[0] == wrong]
+        if there and there[0][1]:
+            explain.append(mutant)
+        elif there and not there[0][2]:
+            change.append(mutant)
+    for mutant in explain:
+        yield from ([mutant, other] for other in known if other is not mutant)
+    yield from (list(pair) for pair in combinations(change, 2))
 
 
 def as_case(case: Case, answer: Case) -> Case:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import microgpt
+import numpy as np
 from microgpt import InputError
 from rich.console import Console
 
@@ -82,6 +83,7 @@ def load_edited(version: Version, name: str, mutants: Sequence[Mutant], shared: 
     return load_source(f"mutant_{version.name}_{name}", version.path, source, shared)
 
 
+@np.errstate(all="ignore")  # a wrong program may well divide by zero
 def judge(version: Version, mutant: Mutant, dtype: str) -> Finding | None:
     """The first finding that kills it: the cheapest cases come first. None: it lives."""
     module = apply(version, [mutant])

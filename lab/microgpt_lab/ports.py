@@ -39,7 +39,7 @@ class Reply:
 
 def question(case: Case) -> Case:
     """A case without its answer, and without a shuffle of documents that it does not hold."""
-    asked = {key: value for key, value in case.items() if key not in ("answer", "why")}
+    asked = {key: value for key, value in case.items() if key not in ("answer", "why", "made_by")}
     if asked.get("stream", {}).get("documents") == "names":
         del asked["stream"]
     return asked

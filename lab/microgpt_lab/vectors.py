@@ -258,6 +258,7 @@ def make(plan: Plan) -> Case:
         "format": FORMAT,
         "id": plan.id,
         "why": plan.why,
+        "made_by": made_by(),
         "rules": plan.rules.split(),
         "zero_gradients": plan.zeros.split(),
         "config": asdict(plan.config),

@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from microgpt import InputError
 from rich.console import Console
 from rich.table import Table
@@ -64,7 +65,7 @@ class Row:
 # ---------------------------------------------------------------- Running
 
 
-def run_row(version: Version, dtype: str, variant: str) -> Row:
+def run_row(version: Version, dtype: str, variant: str, cases: str = "") -> Row:
     """Climb the ladder in a process of its own, so that frameworks do not meet."""
     row = Row(version.name, dtype, variant)
     if version.missing:
@@ -77,6 +78,7 @@ def run_row(version: Version, dtype: str, variant: str) -> Row:
         version.name,
         dtype,
         variant,
+        cases,
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     for line in done.stdout.splitlines():
@@ -95,8 +97,9 @@ def run_row(version: Version, dtype: str, variant: str) -> Row:
     return row
 
 
-def run_all(names: Sequence[str], jobs: int) -> Iterator[Row]:
-    """Rows of all versions, dtypes and variants, in order, `jobs` at a time."""
+def run_all(names: Sequence[str], jobs: int, cases: str = "") -> Iterator[Row]:
+    """Rows of all versions, dtypes and variants, in order, `jobs` at a time. `cases`: a file
+    with cases to take instead of the golden vectors."""
     todo = [
         (version, dtype, variant)
         for version in pick(names)
@@ -104,17 +107,18 @@ def run_all(names: Sequence[str], jobs: int) -> Iterator[Row]:
         for dtype in version.dtypes
     ]
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda job: run_row(*job), todo)
+        yield from pool.map(lambda job: run_row(job[0], job[1], job[2], cases), todo)
 
 
-def child(name: str, dtype: str, variant: str = "") -> None:
+@np.errstate(all="ignore")  # what is not finite is a finding, not a warning
+def child(name: str, dtype: str, variant: str = "", cases: str = "") -> None:
     """What the process of one row does: a JSON line for each finding, then what it thinks
     of them."""
     (version,) = pick([name])
     module, options = version.load(), version.variants.get(variant, {})
     answers: dict[str, vectors.Case] = {}
     replies = []
-    for case in vectors.read():
+    for case in json.loads(Path(cases).read_text()) if cases else vectors.read():
         findings = []
         for finding in ladder.climb(module, case, dtype, options, answers):
             findings.append(finding)
@@ -133,7 +137,7 @@ def child(name: str, dtype: str, variant: str = "") -> None:
 
 def show(rows: Sequence[Row], console: Console) -> None:
     """A row a version and dtype: the worst relative difference of each check."""
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("version", no_wrap=True, max_width=20)
     for check in COLUMNS:
         table.add_column(HEADS.get(check, check), justify="right", no_wrap=True)

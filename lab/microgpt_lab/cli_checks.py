@@ -1,0 +1,131 @@
+"""Commands that hold programs against the specification."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microgpt import InputError
+from rich.console import Console
+from tyro.conf import Positional
+
+
+@dataclass
+class Verify:
+    """Hold every version, or a port, against the golden vectors; status 1 on a failure."""
+
+    versions: Positional[tuple[str, ...]] = ()
+    """Versions by folder name or number; none: all of the tree."""
+    checkpoint: Path | None = None
+    """Start from this run or checkpoint instead of the golden vectors' small cases."""
+    program: str | None = None
+    """A port instead: the command that starts it (see spec/README.md)."""
+    results: Path | None = None
+    """A port instead: a file with its answers."""
+    json: Path | None = None
+    """Write the whole run here for machines."""
+    jobs: int = 2
+    """Versions checked at a time."""
+    timeout: float = 60.0
+    """Seconds that a port may take for one case."""
+    write: bool = False
+    """Write VERIFIED.md and the READMEs' tables from this run."""
+    check: bool = False
+    """Fail too if VERIFIED.md claims what this run does not show, or a version did not run."""
+
+    def run(self) -> int:
+        from microgpt_lab import from_checkpoint, verify
+
+        if self.program or self.results:
+            return self.run_port()
+        console = Console()
+        if self.checkpoint:
+            if self.write or self.check:
+                raise InputError("VERIFIED.md is about the golden vectors: leave --checkpoint out")
+            rows = from_checkpoint.run_all(self.checkpoint, self.versions, self.jobs)
+        else:
+            rows = list(verify.run_all(self.versions, self.jobs))
+        verify.show(rows, console)
+        run = verify.record(rows)
+        if self.json:
+            verify.write(self.json, verify.to_json(run))
+        if self.write:
+            verify.write(verify.VERIFIED, verify.markdown(run))
+            verify.into_readmes(run)
+        lines = verify.shortfalls(rows, run) if self.check else []
+        for line in lines:
+            console.print(f"[red]✗[/] {line}", highlight=False, soft_wrap=True)
+        return 1 if lines or any(row.failures for row in rows) else 0
+
+    def run_port(self) -> int:
+        from microgpt_lab import ports, vectors, verify
+
+        if self.versions or (self.program and self.results):
+            raise InputError("verify takes versions, or --program, or --results")
+        cases = vectors.read()
+        if self.program:
+            replies = ports.run_program(self.program, cases, self.timeout)
+        else:
+            assert self.results
+            replies = ports.read_results(self.results, cases)
+        ports.show(replies, Console())
+        if self.json:
+            verify.write(self.json, verify.to_json(ports.record(replies)))
+        return 0 if ports.passed(replies) else 1
+
+
+@dataclass
+class Vectors:
+    """Make the golden vectors again, with 01 and nothing else."""
+
+    def run(self) -> int:
+        from microgpt_lab import vectors
+        from microgpt_lab.versions import ROOT
+
+        for path in vectors.write():
+            print(path.relative_to(ROOT))
+        return 0
+
+
+@dataclass
+class Mutants:
+    """Try to kill every wrong program and none of the harmless; status 1 otherwise."""
+
+    versions: Positional[tuple[str, ...]] = ()
+    """Versions by folder name or number; none: all of the tree."""
+    jobs: int = 2
+    """Versions tried at a time."""
+    write: bool = False
+    """Write spec/MUTANTS.md from this run."""
+
+    def run(self) -> int:
+        from microgpt_lab import mutants
+
+        verdicts = list(mutants.run_all(self.versions, self.jobs))
+        mutants.show(verdicts, Console())
+        if self.write:
+            mutants.PAGE.write_text(mutants.markdown(verdicts))
+        return 0 if all(v.right for v in verdicts) else 1
+
+
+@dataclass
+class Ideas:
+    """Time 01 with each of its ideas undone: what each one buys."""
+
+    rounds: int = 3
+    """How often each variant takes its turn."""
+    steps: int = 50
+    """Steps of each turn."""
+
+    def run(self) -> int:
+        from microgpt_lab import ideas
+
+        ideas.show(ideas.measure(self.rounds, self.steps), Console())
+        return 0
+
+
+COMMANDS: dict[str, Any] = {
+    "verify": Verify,
+    "vectors": Vectors,
+    "mutants": Mutants,
+    "ideas": Ideas,
+}

@@ -1,0 +1,209 @@
+"""From tokens to names: a tour with the NumPy version.
+
+uv run --all-packages marimo edit notebooks/tour.py     to play
+uv run --all-packages python notebooks/tour.py          as a script, from top to bottom
+"""
+
+import marimo
+
+app = marimo.App(width="medium", app_title="microGPT: from tokens to names")
+
+
+@app.cell
+def _():
+    import random
+    from dataclasses import replace
+    from functools import partial
+    from itertools import islice
+
+    import marimo as mo
+    import matplotlib.pyplot as plt
+    import microgpt
+    import numpy as np
+    from microgpt_lab import vectors, versions
+
+    (numpy_version,) = versions.pick(["02"])
+    program = numpy_version.load()
+    return islice, microgpt, mo, np, partial, plt, program, random, replace, vectors
+
+
+@app.cell
+def _(mo):
+    mo.md(r"""
+    # From tokens to names
+
+    A tiny GPT reads thirty thousand names, letter by letter, and then makes up its own. Everything that it
+    does fits on this page. The program is `02_numpy_manual_backprop`; the rules are in `SPEC.md`.
+
+    ## Letters become tokens
+
+    Every letter has a number. One more number, **BOS**, marks where a name begins and ends. From each token
+    the model is to predict the next.
+    """)
+    return
+
+
+@app.cell
+def _(microgpt, mo):
+    docs = microgpt.load_documents()
+    tokenizer = microgpt.Tokenizer(docs)
+    word = mo.ui.text(value="emma", label="a name")
+    word
+    return docs, tokenizer, word
+
+
+@app.cell
+def _(mo, tokenizer, word):
+    known = "".join(letter for letter in word.value.lower() if letter in tokenizer.ids)
+    tokens = tokenizer.encode(known)
+    show = ["BOS" if t == tokenizer.bos else tokenizer.letters[t] for t in tokens]
+    mo.ui.table(
+        [
+            {"position": i, "reads": a, "token": t, "is to predict": b}
+            for i, (a, t, b) in enumerate(zip(show, tokens, show[1:]))
+        ],
+        selection=None,
+        label=f"{known}: {len(tokens) - 1} predictions",
+    )
+    return
+
+
+@app.cell
+def _(mo):
+    mo.md(r"""
+    ## It learns
+
+    At first every letter is as likely as any other: the loss is $\ln 27 = 3.30$. Each step takes one name,
+    finds the gradient of its loss in each weight, and moves the weights a little against it.
+    """)
+    return
+
+
+@app.cell
+def _(mo):
+    width = mo.ui.slider(steps=[4, 8, 16, 32, 64], value=16, label="width", show_value=True)
+    steps = mo.ui.slider(100, 2000, step=100, value=500, label="steps", show_value=True)
+    mo.hstack([width, steps], justify="start", gap=2)
+    return steps, width
+
+
+@app.cell
+def _(docs, islice, microgpt, mo, program, random, replace, steps, tokenizer, width):
+    config = replace(microgpt.RECIPES["seed"], n_embd=width.value, steps=steps.value)
+    rng = random.Random(42)
+    shuffled = list(docs)
+    rng.shuffle(shuffled)
+    start = microgpt.initial(config, tokenizer.vocab_size, rng)
+    state = program.create(config, start)
+    training = program.train(state, microgpt.batches(config, tokenizer, shuffled))
+    losses = []
+    with mo.status.progress_bar(total=config.steps, title="training", remove_on_exit=True) as bar:
+        while chunk := [float(loss) for loss in islice(training, 50)]:
+            losses += chunk
+            bar.update(len(chunk), subtitle=f"loss {sum(chunk) / len(chunk):.3f}")
+    uniforms = [rng.random() for _ in range(1000)]
+    return config, losses, state, uniforms
+
+
+@app.cell
+def _(losses, np, plt):
+    def loss_curve():
+        figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
+        axes.plot(losses, color="0.8", linewidth=0.7, label="each name")
+        smooth = np.convolve(losses, np.ones(50) / 50, mode="valid")
+        axes.plot(np.arange(49, len(losses)), smooth, label="mean of 50")
+        axes.axhline(np.log(27), color="0.5", linestyle=":", label="ln 27: no idea")
+        axes.set(xlabel="step", ylabel="loss, nats a letter")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        return figure
+
+    loss_curve()
+    return
+
+
+@app.cell
+def _(mo):
+    mo.md(r"""
+    ## It dreams
+
+    From BOS the model says how likely each letter is to come next; one is drawn, and so on until BOS is drawn
+    again. The **temperature** divides the logits first: below 1 it makes the likely likelier.
+    """)
+    return
+
+
+@app.cell
+def _(mo):
+    temperature = mo.ui.slider(0.1, 2.0, step=0.1, value=0.5, label="temperature", show_value=True)
+    temperature
+    return (temperature,)
+
+
+@app.cell
+def _(
+    config,
+    docs,
+    islice,
+    microgpt,
+    mo,
+    partial,
+    program,
+    replace,
+    state,
+    temperature,
+    tokenizer,
+    uniforms,
+):
+    _drawn = iter(uniforms)
+    _names = microgpt.generate(
+        partial(program.logits, state),
+        replace(config, temperature=temperature.value),
+        tokenizer.bos,
+        lambda: next(_drawn),
+    )
+    names = [tokenizer.decode(tokens) for tokens in islice(_names, 20)]
+    _known = set(docs)
+    mo.md(" · ".join(f"**{n}**" if n not in _known else n for n in names) + "\n\n(bold: new)")
+    return (names,)
+
+
+@app.cell
+def _(mo):
+    mo.md(r"""
+    ## What it looks at
+
+    At each letter, each of the four heads takes what it needs from the letters so far. A row is a position,
+    and its weights over the columns add up to 1.
+    """)
+    return
+
+
+@app.cell
+def _(config, microgpt, np, plt, program, state, tokenizer, vectors, word):
+    def attention():
+        text = "".join(c for c in word.value.lower() if c in tokenizer.ids)[: config.block_size - 1]
+        inputs = tokenizer.encode(text)[:-1]
+        snapshot = program.export(state)
+        plain = snapshot._replace(weights={k: np.asarray(w).tolist() for k, w in snapshot.weights.items()})
+        seen = vectors.first_batch(config, plain, [[*inputs, tokenizer.bos]])
+        weights = next(i for i in seen["intermediates"] if i["name"] == "layer0.attention")["value"][0]
+        labels = ["BOS", *text]
+        figure, axes = plt.subplots(1, config.n_head, figsize=(8, 2.4), layout="constrained")
+        for head, panel in enumerate(np.atleast_1d(axes)):
+            grid = np.full((len(inputs), len(inputs)), np.nan)
+            for t, heads in enumerate(weights):
+                grid[t, : t + 1] = heads[head]
+            panel.imshow(grid, vmin=0, vmax=1, cmap="Blues")
+            panel.set_xticks(range(len(labels)), labels, fontsize=7)
+            panel.set_yticks(range(len(labels)), labels, fontsize=7)
+            panel.set_title(f"head {head}", fontsize=9)
+        return figure
+
+    assert microgpt.tape == []
+    attention()
+    return
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,52 @@
+"""What the tests of the lab share."""
+
+import functools
+import sys
+
+import pytest
+from microgpt_lab import cli, runs, versions
+
+NUMPY = next(name for name in versions.find() if name.startswith("02"))
+SMALL = ["--n-embd", "8", "--n-head", "2"]
+HERE = [version for version in versions.find().values() if not version.missing]
+
+
+@functools.cache
+def module_of(name):
+    """A version's module, compiled once for all tests."""
+    return versions.find()[name].load()
+
+
+def losses_of(folder):
+    """The losses in a run's log, whose steps are 1, 2, 3 … without a gap or a repeat."""
+    records = [record for record in runs.read_log(folder) if "loss" in record]
+    assert [record["step"] for record in records] == [*range(1, len(records) + 1)]
+    return [record["loss"] for record in records]
+
+
+def program(*arguments):
+    """The command that runs the lab in a process of its own."""
+    return [sys.executable, "-m", "microgpt_lab.cli", *map(str, arguments)]
+
+
+class Lab:
+    """The command line, in this process: status, what it printed, and its one line of error."""
+
+    def __init__(self, monkeypatch, capsys):
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments):
+        self.capsys.readouterr()
+        self.monkeypatch.setattr(sys, "argv", ["microgpt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        self.out, self.err = self.capsys.readouterr()
+        return ended.value.code or 0
+
+    def refuses(self, *arguments):
+        """Ends with status 2 and one line, which is returned; nothing else is said."""
+        assert self(*arguments) == 2
+        assert self.err.count("\n") == 1
+        assert self.err.startswith("error: ")
+        assert "Traceback" not in self.err
+        return self.err
