@@ -1,10 +1,11 @@
 """What the tests of the lab share."""
 
 import functools
+import os
 import sys
 
 import pytest
-from microgpt_lab import cli, runs, versions
+from microgpt_lab import cli, options, runs, versions
 
 NUMPY = next(name for name in versions.find() if name.startswith("02"))
 SMALL = ["--n-embd", "8", "--n-head", "2"]
@@ -13,8 +14,14 @@ HERE = [version for version in versions.find().values() if not version.missing]
 
 @functools.cache
 def module_of(name):
-    """A version's module, compiled once for all tests."""
+    """A version's module, loaded and compiled once for all tests."""
     return versions.find()[name].load()
+
+
+def runnable(name):
+    """As options.runnable, with that module."""
+    (version,) = versions.pick([name])
+    return version, module_of(version.name)
 
 
 def losses_of(folder):
@@ -29,11 +36,20 @@ def program(*arguments):
     return [sys.executable, "-m", "microgpt_lab.cli", *map(str, arguments)]
 
 
+def in_silence(*arguments):
+    """The command line in a process made for it, whose output nobody wants."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    sys.argv = ["microgpt", *arguments]
+    cli.main()
+
+
 class Lab:
     """The command line, in this process: status, what it printed, and its one line of error."""
 
     def __init__(self, monkeypatch, capsys):
         self.monkeypatch, self.capsys = monkeypatch, capsys
+        monkeypatch.setattr(options, "runnable", runnable)
 
     def __call__(self, *arguments):
         self.capsys.readouterr()

@@ -4,9 +4,11 @@ A failing answer is held against the answers of every known mutant, singly and t
 pairs. Where one reproduces all the numbers within the ladder's tolerance, that is the bug.
 """
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, takewhile
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,9 @@ class Answered:
         return any(not f.passed for f in self.findings)
 
 
-def diagnose(replies: Sequence[Answered], of: str = "") -> list[str]:
-    """Lines that say what is wrong; `of` is the version that failed, if it is one of ours.
+def diagnose(replies: Sequence[Answered], of: str = "", patience: float = 60.0) -> list[str]:
+    """Lines that say what is wrong; `of` is the version that failed, if it is one of ours;
+    `patience` is how many seconds to look for two mistakes at once.
 
     Every reply that failed must be explained, and those that passed must be reproduced too:
     a mutant that breaks what is right is not the bug.
@@ -48,17 +51,24 @@ def diagnose(replies: Sequence[Answered], of: str = "") -> list[str]:
     if reverted:
         return [sentence([reverted[0]], exactly="the program differs from the right one by")]
     small = [r for r in replies if count(r.case) <= SMALL and r.answer]
-    first = [r for r in failed if r in small]
+    first = [r for r in failed if r in small and all(f.worst < math.inf for f in r.findings)]
     if first:
         others = [r for r in small if r is not first[0]]
         for known in candidates(of, first[0].case):
             found = [[m] for m in known if fits(known, [m], first[0])]
             if not found:
-                found = [p for p in likely_pairs(known, first[0]) if fits(known, p, first[0])]
+                pairs = in_time(patience, likely_pairs(known, first[0]))
+                found = [pair for pair in pairs if fits(known, pair, first[0])]
             found = narrow(known, found, others)
             if found:
                 return [sentence(group) for group in found[:3]]
     return known_facts(failed)
+
+
+def in_time(seconds: float, pairs: Iterator[list[Mutant]]) -> Iterator[list[Mutant]]:
+    """As many of them as can be looked at in that time."""
+    until = time.monotonic() + seconds
+    return takewhile(lambda _: time.monotonic() < until, pairs)
 
 
 def sentence(group: Sequence[Mutant], exactly: str = "your numbers are exactly those of") -> str:
@@ -200,8 +210,10 @@ def known_facts(failed: Sequence[Answered]) -> list[str]:
     """What can be said without a known mistake."""
     findings = [f for reply in failed for f in reply.findings if not f.passed]
     checks = {f.check for f in findings}
-    lines = ["no known mistake gives these numbers; what is known:"]
     reply = failed[0]
+    lines = ["no known mistake gives these numbers; what is known:"]
+    if any(f.worst == math.inf for f in reply.findings):
+        return ["the answer is not the numbers that were asked for: see above"]
     if checks & {"intermediates", "logits"}:
         lines.append("the forward pass differs: see the first tensor above (S4 to S7)")
     elif "loss" in checks:
@@ -224,11 +236,11 @@ def known_facts(failed: Sequence[Answered]) -> list[str]:
 
 def wrong_gradients(reply: Answered) -> list[str]:
     tolerance = ladder.TOLERANCES[reply.dtype]["gradients"]
-    return [
-        name
-        for name, got, want in ladder.pairs(reply.case, reply.answer, "gradients")
-        if not ladder.difference(got, want)[0] <= tolerance
-    ]
+    try:
+        pairs = list(ladder.pairs(reply.case, reply.answer, "gradients"))
+    except (KeyError, TypeError, AttributeError):
+        return []
+    return [name for name, g, w in pairs if not ladder.difference(g, w)[0] <= tolerance]
 
 
 def common_ratio(reply: Answered) -> float | None:

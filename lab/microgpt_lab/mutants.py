@@ -5,6 +5,7 @@ A mutant is one small edit of a version's own source, kept as data in
 check of which case catches it first; MUTANTS.md is made from that.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -68,11 +69,17 @@ def apply(version: Version, mutants: Sequence[Mutant]) -> Any:
     """The version's module with these edits made; those of 01 reach it through what it
     imports."""
     name = "_and_".join(m.id for m in mutants).replace("-", "_")
-    shared = load_edited(find()[REFERENCE], name, [m for m in mutants if m.version == REFERENCE])
+    shared = load_shared(tuple(m for m in mutants if m.version == REFERENCE))
     if version.name == REFERENCE:
         return shared
     own = [m for m in mutants if m.version == version.name]
     return load_edited(version, name, own, None if shared is microgpt else shared)
+
+
+@functools.cache
+def load_shared(mutants: tuple[Mutant, ...]) -> Any:
+    """01 after some edits: what a version then imports."""
+    return load_edited(find()[REFERENCE], "shared", mutants)
 
 
 def load_edited(version: Version, name: str, mutants: Sequence[Mutant], shared: Any = None) -> Any:

@@ -166,21 +166,20 @@ def passed(replies: Sequence[Reply]) -> bool:
     return bool(replies) and all(r.findings and all(f.passed for f in r.findings) for r in replies)
 
 
-def diagnosis(replies: Sequence[Reply]) -> list[str]:
-    return diagnose.diagnose(
-        [diagnose.Answered(r.case, r.answer, r.findings, r.dtype) for r in replies if not r.error]
-    )
+def diagnosis(replies: Sequence[Reply], patience: float = 60.0) -> list[str]:
+    """What is wrong with a port, in words; see diagnose.diagnose."""
+    given = [r for r in replies if not r.error]
+    answered = [diagnose.Answered(r.case, r.answer, r.findings, r.dtype) for r in given]
+    return diagnose.diagnose(answered, patience=patience)
 
 
 def show(replies: Sequence[Reply], console: Console) -> None:
     """A row a case, a column a check; below, the first finding of each and what it means."""
     checks = [c for c in ladder.CHECKS if any(f.check == c for r in replies for f in r.findings)]
-    heads = {"permuted batch": "perm", "long run": "long", "gradients": "grads"}
-    heads |= {"intermediates": "inner", "intermediate gradients": "igrads"}
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("case", no_wrap=True)
     for check in checks:
-        table.add_column(heads.get(check, check), justify="right", no_wrap=True)
+        table.add_column(ladder.HEADS.get(check, check), justify="right", no_wrap=True)
     for reply in replies:
         cells = {f.check: mark(f) for f in reply.findings}
         row = [cells.get(check, "[dim]–[/]") for check in checks]

@@ -47,10 +47,14 @@ class Run:
     log: Any = None  # a text file to append to
     lock: Any = field(default=None, repr=False)  # holding it open holds the lock
 
-    @property
-    def saved(self) -> list[Path]:
-        """Its checkpoints, the first step first."""
-        return saved(self.path)
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for file in (self.log, self.lock):
+            with suppress(OSError):  # what could not be written has been said
+                if file:
+                    file.close()
 
     def note(self, records: Iterable[dict[str, Any]]) -> None:
         """Add lines to the log."""
@@ -154,6 +158,7 @@ def create(out: Path | None, checkpoint: Checkpoint) -> Run:
             run.path = claim(part, target, numbered=out is None)
             files.sync_folder(run.path.parent)
     except BaseException:
+        run.__exit__()
         shutil.rmtree(part, ignore_errors=True)
         raise
     return run
@@ -186,7 +191,9 @@ def take_lock(path: Path) -> Any:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
-        raise InputError(f"{path} is in use: process {lock.read().strip()} trains in it") from None
+        holder = lock.read().strip()
+        lock.close()
+        raise InputError(f"{path} is in use: process {holder} trains in it") from None
     except OSError as e:
         raise InputError(f"cannot lock {str(path / 'lock')!r}: {e.strerror}") from None
     with files.failing_plainly(path / "lock"):
@@ -196,13 +203,12 @@ def take_lock(path: Path) -> Any:
     return lock
 
 
-def take_over(path: Path | None) -> tuple[Run, Checkpoint]:
-    """Lock a run that has stopped, and the checkpoint from which it goes on."""
+def take_over(path: Path | None) -> Run:
+    """Lock a run that has stopped."""
     path = find(path)
     if not (path / "run.json").exists():
         raise InputError(f"{path} is no run's folder: microgpt train makes one")
-    run = Run(path, lock=take_lock(path))
-    return run, latest(path)
+    return Run(path, lock=take_lock(path))
 
 
 def latest(path: Path) -> Checkpoint:

@@ -10,13 +10,14 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import microgpt
+import numpy as np
 from microgpt import InputError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -106,29 +107,26 @@ class Session:
 
     # ------------------------------------------------------------ The loop
 
+    @np.errstate(all="ignore")  # what is not finite is told in a line of its own
     def work(self) -> int:
         """Train to the end, or to where it is asked to stop. -> exit status"""
         end = self.config.steps
         if self.settings.until is not None:
             end = min(end, max(self.step, self.settings.until))
-        try:
-            with until_signalled() as stop, self.meter:
-                while self.step < end and not stop.signal:
-                    due = self.step - self.step % self.save_every + self.save_every
-                    self.take_steps(min(due, end), stop)
-                    self.save()
-                    self.held_out = None
-                    if self.step < end and not stop.signal:
-                        self.glimpse()
-                    self.meter.line()
-            if self.step == self.config.steps:
-                self.finish()
-                return 0
-            self.say_how_to_go_on(stop)
-            return 128 + stop.signal if stop.signal else 0
-        finally:
-            with suppress(OSError):  # what could not be written has been said
-                self.run.log.close()
+        with until_signalled() as stop, self.meter:
+            while self.step < end and not stop.signal:
+                due = self.step - self.step % self.save_every + self.save_every
+                self.take_steps(min(due, end), stop)
+                self.save()
+                self.held_out = None
+                if self.step < end and not stop.signal:
+                    self.glimpse()
+                self.meter.line()
+        if self.step == self.config.steps:
+            self.finish()
+            return 0
+        self.say_how_to_go_on(stop)
+        return 128 + stop.signal if stop.signal else 0
 
     def take_steps(self, end: int, stop: Stop) -> None:
         """Steps up to `end`, or fewer if a signal comes; every loss is in the log after."""
@@ -359,10 +357,10 @@ def train(
     checkpoint = checkpoints.first(plan, docs.rng, version.name, options=given)
     state = module.create(config, checkpoint.snapshot, **given)
     checkpoint = replace(checkpoint, about=module.about(state))
-    run = runs.create(out, checkpoint)
-    session = Session(run, checkpoint, module, state, docs, settings, console)
-    introduce(session)
-    return session.work()
+    with runs.create(out, checkpoint) as run:
+        session = Session(run, checkpoint, module, state, docs, settings, console)
+        introduce(session)
+        return session.work()
 
 
 def resume(
@@ -373,18 +371,19 @@ def resume(
     console: Console,
 ) -> int:
     """Go on with a run as if it had never stopped. -> exit status"""
-    run, checkpoint = runs.take_over(path)
-    plan = checkpoint.plan
-    version, module = options.runnable(with_version or checkpoint.version)
-    docs = documents.prepare(plan.config, plan.data, plan.seed, plan.held_out, plan.digest)
-    given = options.carried_over(version, module, checkpoint.options)
-    given |= options.read(version, module, *chosen)
-    state = module.create(plan.config, checkpoint.snapshot, **given)
-    about = module.about(state)
-    checkpoint = replace(checkpoint, version=version.name, about=about, options=given)
-    run.rewind(checkpoint.step)
-    run.note([{"step": checkpoint.step, "version": version.name, "about": about}])
-    session = Session(run, checkpoint, module, state, docs, settings, console)
-    session.recent.extend(r["loss"] for r in runs.read_log(run.path) if "loss" in r)
-    introduce(session)
-    return session.work()
+    with runs.take_over(path) as run:
+        checkpoint = runs.latest(run.path)
+        plan = checkpoint.plan
+        version, module = options.runnable(with_version or checkpoint.version)
+        docs = documents.prepare(plan.config, plan.data, plan.seed, plan.held_out, plan.digest)
+        given = options.carried_over(version, module, checkpoint.options)
+        given |= options.read(version, module, *chosen)
+        state = module.create(plan.config, checkpoint.snapshot, **given)
+        about = module.about(state)
+        checkpoint = replace(checkpoint, version=version.name, about=about, options=given)
+        run.rewind(checkpoint.step)
+        run.note([{"step": checkpoint.step, "version": version.name, "about": about}])
+        session = Session(run, checkpoint, module, state, docs, settings, console)
+        session.recent.extend(r["loss"] for r in runs.read_log(run.path) if "loss" in r)
+        introduce(session)
+        return session.work()

@@ -24,7 +24,6 @@ from microgpt_lab.versions import ROOT, Version, pick
 VERIFIED = ROOT / "VERIFIED.md"
 # The checks that a version answers; a port may answer all of ladder.CHECKS.
 COLUMNS = [c for c in ladder.CHECKS if not c.startswith("intermediate")]
-HEADS = {"permuted batch": "perm", "long run": "long", "gradients": "grads"}
 
 
 @dataclass
@@ -140,7 +139,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("version", no_wrap=True, max_width=20)
     for check in COLUMNS:
-        table.add_column(HEADS.get(check, check), justify="right", no_wrap=True)
+        table.add_column(ladder.HEADS.get(check, check), justify="right", no_wrap=True)
     for dtype in ladder.TOLERANCES:
         mine = [row for row in rows if row.dtype == dtype]
         if not mine:

@@ -17,6 +17,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 import microgpt
+import numpy as np
 from microgpt import Config, InputError
 
 from microgpt_lab import documents, options
@@ -70,6 +71,7 @@ def main() -> None:
         sys.exit(130)
 
 
+@np.errstate(all="ignore")  # a loss that is not finite shows as what it is
 def measure(request: Request) -> Result:
     """Train, make up names, look at what is held out."""
     _, module = options.runnable(request.version)
