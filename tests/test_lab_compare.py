@@ -1,7 +1,6 @@
 """A comparison trains each version by itself, and measures what it says that it does."""
 
 import json
-import math
 import subprocess
 import sys
 import time
@@ -125,10 +124,11 @@ class Chunked:
     needs a while to start."""
 
     def __init__(self, size, ahead):
-        self.size, self.ahead = size, ahead
+        self.size, self.ahead, self.start = size, ahead, 0.05
 
     def train(self, state, batches):
-        batches, held, ready = iter(batches), [], time.perf_counter() + 0.05
+        batches, held, ready = iter(batches), [], time.perf_counter() + self.start
+        self.start = 0
         while True:
             chunk = [item for _, item in zip(range(self.size), batches)]
             ready = max(ready, time.perf_counter()) + 1e-3 * len(chunk)
@@ -139,18 +139,14 @@ class Chunked:
                 return
 
 
-@pytest.mark.parametrize("size", [1, 7, 50, 64])
+@pytest.mark.parametrize("size", [1, 7, 50, 64, 1000])
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_the_time_of_a_step_is_right_however_many_are_taken_at_once(size, ahead):
-    losses, windows, _ = worker.timed(Chunked(size, ahead), None, iter(range(200)))
+    before = time.time()
+    losses, windows, first = worker.timed(Chunked(size, ahead), None, iter(range(200)))
     assert losses == [1.0] * 200
     assert 0.9e-3 < worker.pace(windows, 200) < 3e-3
-
-
-def test_all_in_one_is_timed_as_one():
-    losses, windows, _ = worker.timed(Chunked(500, 0), None, iter(range(100)))
-    assert losses == [1.0] * 100
-    assert math.isnan(worker.pace(windows[:1], 100)) or worker.pace(windows, 100) >= 0
+    assert 0.05 < first - before < 0.15
 
 
 def test_peak_memory_is_the_process_s_own():
@@ -165,5 +161,6 @@ def test_peak_memory_is_the_process_s_own():
 
 
 def test_lines_of_code_are_no_comments_blanks_or_docstrings():
-    source = '"""Doc\nstring."""\n\nx = """a\nb"""  # kept: 2\n\n# no\ndef f():\n    "no"\n    return 1\n'
+    text = ['"""Doc', 'string."""', "", 'x = """kept', 'too"""  # no', "# no"]
+    source = "\n".join([*text, "def f():", "    'no'", "    return 1", ""])
     assert compare.code_lines_of(source) == 4

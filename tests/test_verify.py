@@ -226,6 +226,28 @@ def test_the_port_in_c_passes_every_level(c_port):
     assert checks == set(ladder.CHECKS) - {"permuted batch"}
 
 
+C_MISTAKES = {
+    "no-attention-scale": [
+        ("product / sqrt((double)D)", "product"),
+        ("grad(z, t)[h * T + u] / sqrt((double)D)", "grad(z, t)[h * T + u]"),
+    ],
+    "norm-eps-1e-6": [("(double)n + 1e-5)", "(double)n + 1e-6)")],
+    "adam-step-from-zero": [
+        ("1 - pow(beta1, (double)step)", "1 - pow(beta1, fmax(1, (double)step - 1))"),
+        ("1 - pow(beta2, (double)step)", "1 - pow(beta2, fmax(1, (double)step - 1))"),
+    ],
+    "adam-eps-inside-root": [("(sqrt(*v / correct2) + 1e-8)", "sqrt(*v / correct2 + 1e-8)")],
+}
+
+
+@pytest.mark.parametrize("key", C_MISTAKES)
+def test_a_mistake_in_the_port_in_c_is_named(c_port, key):
+    replies = ports.run_program(c_port(*C_MISTAKES[key]), TINY, 60)
+    assert not ports.passed(replies)
+    said = ports.diagnosis(replies)
+    assert any(key in line for line in said), said
+
+
 # ---------------------------------------------------------------- Diagnosis
 
 NAMED = [

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Union
 
 import tyro
 from microgpt import InputError
+from rich.table import Table
 
 from microgpt_lab import cli_checks, cli_runs
+from microgpt_lab.terminal import plain_console
 
 COMMANDS: dict[str, Any] = cli_runs.COMMANDS | cli_checks.COMMANDS
 DEFAULT = "compare"  # what `microgpt` alone does
@@ -23,6 +25,9 @@ SUBCOMMANDS: Any = Union[  # noqa: UP007
 def parse(arguments: list[str]) -> Any:
     """The command that was asked for. Raises InputError with one line."""
     name = arguments[0] if arguments else DEFAULT
+    if name in ("-h", "--help"):
+        show_commands()
+        sys.exit()
     if not name.startswith("-") and name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
@@ -42,6 +47,16 @@ def parse(arguments: list[str]) -> Any:
         if not e.code:  # --help
             raise
         raise InputError(f"{plain(said.getvalue())} (microgpt {name} --help)") from None
+
+
+def show_commands() -> None:
+    """What there is, a line each."""
+    console, table = plain_console(), Table.grid(padding=(0, 2))
+    for name, command in COMMANDS.items():
+        table.add_row(f"  {name}", command.__doc__)
+    console.print(f"{__doc__}\n\nusage: microgpt [COMMAND] [OPTIONS]\n")
+    console.print(table)
+    console.print(f"\nmicrogpt alone runs {DEFAULT}; microgpt COMMAND --help lists its options.")
 
 
 def plain(box: str) -> str:

@@ -2,26 +2,28 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from microgpt import InputError
 from rich.console import Console
 from tyro.conf import Positional
 
+from microgpt_lab.cli_runs import flag
+
 
 @dataclass
 class Verify:
-    """Hold every version, or a port, against the golden vectors; status 1 on a failure."""
+    """Hold versions, or a port, against the golden vectors; status 1 on a failure."""
 
-    versions: Positional[tuple[str, ...]] = ()
-    """Versions by folder name or number; none: all of the tree."""
-    checkpoint: Path | None = None
+    versions: Annotated[Positional[tuple[str, ...]], flag("VERSION", "all")] = ()
+    """By folder name or number."""
+    checkpoint: Annotated[Path | None, flag("RUN|CHECKPOINT", "none")] = None
     """Start from this run or checkpoint instead of the golden vectors' small cases."""
-    program: str | None = None
+    program: Annotated[str | None, flag("COMMAND", "none")] = None
     """A port instead: the command that starts it (see spec/README.md)."""
-    results: Path | None = None
+    results: Annotated[Path | None, flag("FILE", "none")] = None
     """A port instead: a file with its answers."""
-    json: Path | None = None
+    json: Annotated[Path | None, flag("FILE", "none")] = None
     """Write the whole run here for machines."""
     jobs: int = 2
     """Versions checked at a time."""
@@ -90,8 +92,8 @@ class Vectors:
 class Mutants:
     """Try to kill every wrong program and none of the harmless; status 1 otherwise."""
 
-    versions: Positional[tuple[str, ...]] = ()
-    """Versions by folder name or number; none: all of the tree."""
+    versions: Annotated[Positional[tuple[str, ...]], flag("VERSION", "all")] = ()
+    """By folder name or number."""
     jobs: int = 2
     """Versions tried at a time."""
     write: bool = False

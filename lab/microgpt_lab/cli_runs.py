@@ -6,14 +6,10 @@ from typing import Annotated, Any, get_args
 
 import tyro
 from microgpt import Config, InputError
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 from tyro.constructors import PrimitiveConstructorSpec
 
-
-def plain_console() -> Console:
-    """A terminal that takes names and paths as they are, brackets and colons too."""
-    return Console(markup=False, emoji=False, highlight=False)
+from microgpt_lab.terminal import plain_console
 
 
 def flag(metavar: str, default: str = "", name: str | None = None) -> Any:
@@ -184,7 +180,7 @@ class Compare:
 
 @dataclass
 class Sample:
-    """Make up names: how likely each was, and whether the data have it."""
+    """Make up names, each with its probability, and whether it is new."""
 
     path: Annotated[Positional[Path | None], flag("RUN|CHECKPOINT", "the newest in runs/")] = None
     """A run's folder, for its last checkpoint, or a checkpoint's file."""
@@ -273,7 +269,7 @@ class Export:
 
 @dataclass
 class Doctor:
-    """What is here and what is missing, with the command that installs it; then status 1."""
+    """What is here, what is missing, and the command that installs it."""
 
     def run(self) -> int:
         from microgpt_lab import doctor

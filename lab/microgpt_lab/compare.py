@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from microgpt import Config
-from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
 from microgpt_lab import files, pictures, runs, verify
+from microgpt_lab.terminal import side_by_side
 from microgpt_lab.versions import Version, pick
 from microgpt_lab.worker import Request, Result
 
@@ -175,12 +175,6 @@ def show_names(found: Sequence[Row], console: Console) -> None:
             mark = "" if len(set(names)) == 1 else " ≠"
             table.add_row(f"{i}{mark}", *(name or '""' for name in names))
         console.print(table)
-
-
-def side_by_side(names: Sequence[str]) -> Columns:
-    """Names in columns, to be read downwards; the empty one as quotes."""
-    shown = [name or '""' for name in names]
-    return Columns(shown, padding=(0, 3), column_first=True, equal=True)
 
 
 def record(found: Sequence[Row], request: dict[str, Any]) -> dict[str, Any]:

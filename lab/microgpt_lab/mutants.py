@@ -139,7 +139,9 @@ def run_version(version: Version) -> list[Verdict]:
     if version.missing:
         return [Verdict(m, None, "", version.missing) for m in mutants.values()]
     command = [sys.executable, "-m", "microgpt_lab.mutants", version.name]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=version.environment
+    )
     verdicts = {}
     for line in done.stdout.splitlines():
         key, dtype, record = json.loads(line)

@@ -57,20 +57,22 @@ class Run:
                     file.close()
 
     def note(self, records: Iterable[dict[str, Any]]) -> None:
-        """Add lines to the log."""
+        """Add a line to the log for each record."""
+        self.write(json.dumps(record) + "\n" for record in records)
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Add lines to the log and let others see them."""
         with files.failing_plainly(self.path / "log.jsonl"):
-            self.log.writelines(json.dumps(record) + "\n" for record in records)
+            self.log.writelines(lines)
+            self.log.flush()
 
     def save(self, checkpoint: Checkpoint, keep: int) -> Path:
         """Keep a checkpoint and say so in the log; the log first, and both on the disk."""
         with files.failing_plainly(self.path / "log.jsonl"):
-            self.log.flush()
             os.fsync(self.log.fileno())
         path = checkpoint_path(self.path, checkpoint.step)
         checkpoints.write(path, checkpoint)
         self.note([{"step": checkpoint.step, "checkpoint": path.name}])
-        with files.failing_plainly(self.path / "log.jsonl"):
-            self.log.flush()
         thin(self.path, keep)
         return path
 

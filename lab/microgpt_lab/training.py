@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from microgpt_lab import checkpoint as checkpoints
-from microgpt_lab import compare, documents, files, options, pictures, runs
+from microgpt_lab import documents, files, options, pictures, runs
 from microgpt_lab.checkpoint import Checkpoint, Plan
 from microgpt_lab.documents import Documents
 from microgpt_lab.runs import Run
+from microgpt_lab.terminal import duration, side_by_side
 
 GLIMPSE = 100  # held-out documents that are looked at on the way
 SHARE = 0.1  # of the time of training that such looks may take
@@ -158,7 +159,7 @@ class Session:
             raise AssertionError(f"{handed} batches handed out, {self.step} losses came back")
 
     def take_losses(self, losses: list[Any]) -> None:
-        records = []
+        lines = []
         for loss in map(float, losses):
             if not math.isfinite(loss):
                 raise InputError(
@@ -167,8 +168,8 @@ class Session:
                 )
             self.step += 1
             self.recent.append(loss)
-            records.append({"step": self.step, "loss": loss})
-        self.run.note(records)
+            lines.append(f'{{"step": {self.step}, "loss": {loss!r}}}\n')  # JSON, by hand
+        self.run.write(lines)
 
     def save(self) -> None:
         snapshot = self.module.export(self.state)
@@ -208,8 +209,6 @@ class Session:
         folder, out = self.run.path, self.console
         with out.status("held-out loss …"):
             self.measure(self.settings.evaluate)
-        with files.failing_plainly(folder / "log.jsonl"):
-            self.run.log.flush()
         names = self.names()
         files.write(folder / "names.txt", "".join(f"{name}\n" for name in names))
         pictures.of_run(folder)
@@ -220,7 +219,7 @@ class Session:
                 f"held-out loss {self.held_out:.4f} nats a character, over {of} names never seen",
             )
         out.print()
-        out.print(compare.side_by_side(names))
+        out.print(side_by_side(names))
         out.print()
         found = f"in {folder}: loss.svg, names.txt, log.jsonl, checkpoints"
         out.print(found, soft_wrap=True)
@@ -297,18 +296,6 @@ class Meter:
             width = len(f"{s.config.steps:,}")
             text = f"step {s.step:{width},} of {s.config.steps:,}  {self.text()}"
             s.console.print(text, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Three digits and a unit, or minutes and hours as on a clock."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.3g} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    return f"{hours} h {minutes % 60:02} min" if hours else f"{minutes} min {seconds % 60:02.0f} s"
 
 
 # ---------------------------------------------------------------- The two commands

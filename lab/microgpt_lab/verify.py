@@ -79,7 +79,9 @@ def run_row(version: Version, dtype: str, variant: str, cases: str = "") -> Row:
         variant,
         cases,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=version.environment
+    )
     for line in done.stdout.splitlines():
         record = json.loads(line)
         if "about" in record:

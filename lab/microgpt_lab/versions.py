@@ -6,7 +6,9 @@ it is. Nothing else in the repository names it.
 
 import difflib
 import importlib.util
+import os
 import sys
+import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,6 +46,14 @@ class Version:
         if self.framework and importlib.util.find_spec(self.framework) is None:
             return f"{self.framework} is not installed: uv sync --all-packages"
         return None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process of its own: a temporary folder of its own too, in which a framework
+        may cache what it compiles without meeting another's half-written file."""
+        folder = Path(tempfile.gettempdir()) / f"microgpt-{self.name}"
+        folder.mkdir(exist_ok=True)
+        return os.environ | {"TMPDIR": str(folder)}
 
     def load(self) -> Any:
         """Its module. The reference is the one that all others import."""

@@ -103,44 +103,40 @@ def measure(request: Request) -> Result:
 def timed(
     module: Any, state: Any, batches: Iterator[Any]
 ) -> tuple[list[float], list[tuple[int, float]], float]:
-    """(losses, windows as (steps so far, time), the time at which the first step was done).
+    """(losses, windows as (steps so far, seconds), the time at which the first step was done).
 
-    A version may take many steps in one call and hand out their losses after: a window ends
-    only where it has as few batches in its hands as ever, and waits for the last loss.
+    The first step is taken alone, as it compiles what there is to compile. After it a version
+    may take many steps in one call and hand out their losses then: a window ends where it asks
+    for more batches, and waits for the last loss that it has handed out.
     """
-    taken = 0
+    losses = [float(loss) for loss in module.train(state, islice(batches, 1))]
+    first = time.time()
+    windows = [(1, time.perf_counter())]
+
+    def end_window() -> None:
+        float(losses[-1])
+        windows.append((len(losses), time.perf_counter()))
+        print(json.dumps({"step": len(losses)}), flush=True)
 
     def hand_out() -> Iterator[Any]:
-        nonlocal taken
         for item in batches:
-            taken += 1
+            if len(losses) - windows[-1][0] >= WINDOW:
+                end_window()
             yield item
 
-    losses: list[Any] = []
-    windows: list[tuple[int, float]] = []
-    begun, fewest, first = 0, math.inf, math.nan
     for loss in module.train(state, hand_out()):
         losses.append(loss)
-        if len(losses) == 1:
-            float(loss)
-            first = time.time()
-            windows.append((1, time.perf_counter()))
-        in_hand = taken - len(losses)
-        fewest = min(fewest, in_hand)
-        if len(losses) - begun >= WINDOW and in_hand <= fewest:
-            float(loss)
-            windows.append((len(losses), time.perf_counter()))
-            begun = len(losses)
-            print(json.dumps({"step": begun}), flush=True)
+    end_window()
     return [float(loss) for loss in losses], windows, first
 
 
 def pace(windows: list[tuple[int, float]], steps: int) -> float:
-    """Median seconds a step over the windows after the warm-up; over all of them where a
-    version's windows are too long for that."""
+    """Median seconds a step over the windows after the warm-up; over all where a
+    version's windows are too long for that; NaN where there was but one step."""
     spans = [
         (start, (after - before) / (end - start))
         for (start, before), (end, after) in pairwise(windows)
+        if end > start
     ]
     warm = [span for start, span in spans if start >= WARM_UP * steps]
     return statistics.median(warm or [span for _, span in spans] or [math.nan])
