@@ -238,6 +238,7 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(lab, monkeypatch):
         (["export", "RUN", "no/x.npz"], "cannot write 'no/x.npz'"),
         (["verify", "--checkpoint", "RUN", "--write"], "leave --checkpoint out"),
         (["verfy"], "no command 'verfy': did you mean verify?"),
+        (["--wurst"], "Unrecognized options: --wurst (microgpt compare --help)"),
     ],
 )
 def test_what_cannot_work_is_one_line(lab, run, tmp_path, monkeypatch, arguments, says):
@@ -252,3 +253,8 @@ def test_help_fits_a_terminal_and_names_every_option(lab, command):
     assert max(map(len, lab.out.splitlines())) <= 80
     assert "{None}" not in lab.out
     assert "default: None" not in lab.out
+
+
+def test_alone_it_compares():
+    assert isinstance(cli.parse([]), cli.COMMANDS["compare"])
+    assert cli.parse(["--seed", "7"]) == cli.COMMANDS["compare"](seed=7)

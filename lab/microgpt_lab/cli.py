@@ -6,7 +6,7 @@ import io
 import os
 import re
 import sys
-from typing import Annotated, Any, Union
+from typing import Any
 
 import tyro
 from microgpt import InputError
@@ -17,29 +17,26 @@ from microgpt_lab.terminal import plain_console
 
 COMMANDS: dict[str, Any] = cli_runs.COMMANDS | cli_checks.COMMANDS
 DEFAULT = "compare"  # what `microgpt` alone does
-SUBCOMMANDS: Any = Union[  # noqa: UP007
-    tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in COMMANDS.items())
-]
 
 
 def parse(arguments: list[str]) -> Any:
     """The command that was asked for. Raises InputError with one line."""
-    name = arguments[0] if arguments else DEFAULT
-    if name in ("-h", "--help"):
+    if arguments and arguments[0] in ("-h", "--help"):
         show_commands()
         sys.exit()
-    if not name.startswith("-") and name not in COMMANDS:
+    if not arguments or arguments[0].startswith("-"):
+        arguments = [DEFAULT, *arguments]
+    name = arguments[0]
+    if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         raise InputError(f"no command {name!r}: {hint}")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                SUBCOMMANDS,
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
                 prog="microgpt",
-                description=__doc__,
-                default=COMMANDS[DEFAULT](),
                 args=arguments,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )

@@ -92,21 +92,28 @@ class Vectors:
 class Mutants:
     """Try to kill every wrong program and none of the harmless; status 1 otherwise."""
 
-    versions: Annotated[Positional[tuple[str, ...]], flag("VERSION", "all")] = ()
-    """By folder name or number."""
+    versions: Positional[tuple[str, ...]] = ()
+    """Versions by folder name or number; none: all of the tree."""
     jobs: int = 2
     """Versions tried at a time."""
     write: bool = False
     """Write spec/MUTANTS.md from this run."""
+    check: bool = False
+    """Fail too if spec/MUTANTS.md is not what this run makes."""
 
     def run(self) -> int:
         from microgpt_lab import mutants
 
+        console = Console()
         verdicts = list(mutants.run_all(self.versions, self.jobs))
-        mutants.show(verdicts, Console())
+        mutants.show(verdicts, console)
+        page = mutants.markdown(verdicts)
         if self.write:
-            mutants.PAGE.write_text(mutants.markdown(verdicts))
-        return 0 if all(v.right for v in verdicts) else 1
+            mutants.PAGE.write_text(page)
+        stale = self.check and (not mutants.PAGE.exists() or mutants.PAGE.read_text() != page)
+        if stale:
+            console.print("[red]✗[/] spec/MUTANTS.md is not of this run: microgpt mutants --write")
+        return 0 if all(v.right for v in verdicts) and not stale else 1
 
 
 @dataclass

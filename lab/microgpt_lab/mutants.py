@@ -26,6 +26,8 @@ from microgpt_lab.versions import REFERENCE, ROOT, Version, edited, find, load_s
 
 FOLDER = ROOT / "spec" / "mutants"
 PAGE = ROOT / "spec" / "MUTANTS.md"
+# What a harmless rewrite could show in these cases, the others show in a tenth of the time.
+LONG = ("gist", "thousand-names")
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def judge(version: Version, mutant: Mutant, dtype: str) -> Finding | None:
     module = apply(version, [mutant])
     options = version.variants.get(mutant.variant, {})
     for case in vectors.read():
-        if mutant.harmless and case["id"] == "thousand-names" and version.name == REFERENCE:
-            continue  # what it could show, the other cases' names show in a tenth of the time
+        if mutant.harmless and case["id"] in LONG:
+            continue
         for finding in ladder.climb(module, case, dtype, options):
             if not finding.passed:
                 return finding

@@ -210,8 +210,8 @@ class Session:
         with out.status("held-out loss …"):
             self.measure(self.settings.evaluate)
         names = self.names()
-        files.write(folder / "names.txt", "".join(f"{name}\n" for name in names))
         pictures.of_run(folder)
+        files.write(folder / "names.txt", "".join(f"{name}\n" for name in names))  # the last
         if self.held_out is not None:
             counted = self.settings.evaluate or len(self.docs.held_out)
             of = f"{min(counted, len(self.docs.held_out)):,} of {len(self.docs.held_out):,}"
@@ -361,6 +361,10 @@ def resume(
     with runs.take_over(path) as run:
         checkpoint = runs.latest(run.path)
         plan = checkpoint.plan
+        if checkpoint.step == plan.config.steps and (run.path / "names.txt").exists():
+            done = f"{run.path} has all its {checkpoint.step:,} steps"
+            console.print(f"{done}; for more names: microgpt sample {run.path}", soft_wrap=True)
+            return 0
         version, module = options.runnable(with_version or checkpoint.version)
         docs = documents.prepare(plan.config, plan.data, plan.seed, plan.held_out, plan.digest)
         given = options.carried_over(version, module, checkpoint.options)

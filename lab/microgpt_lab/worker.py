@@ -7,7 +7,6 @@ piece of news, the last one the result.
 import functools
 import json
 import math
-import resource
 import statistics
 import sys
 import time
@@ -150,6 +149,8 @@ def peak_memory() -> int:
             line = next(line for line in status if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
+        import resource  # Windows has neither
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
