@@ -16,7 +16,7 @@ try:
     import numpy as np
     from jax import lax
     from jax.flatten_util import ravel_pytree
-    from jax.sharding import NamedSharding
+    from jax.sharding import Mesh, NamedSharding
     from jax.sharding import PartitionSpec as P
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
@@ -32,8 +32,8 @@ os.environ.setdefault("PJRT_NPROC", "1")  # threads: arrays this small are no wo
 
 # ---------------------------------------------------------------- Parameters
 
-# What training carries is a snapshot, as in 05, but of vectors, each dict in one: so
-# the devices have one array of gradients to add up, not one a weight.
+# What training carries is a snapshot, as in 05, but of vectors, each dict in one: then a
+# call takes four arrays, not three for each weight.
 
 
 def flatten(snapshot):
@@ -127,8 +127,8 @@ def padded(state, batch):
     room = config.batch_size
     while room < len(batch):
         room *= 2  # each shape costs a compilation, so there are few
-    unit = max(12, round_up(config.block_size, 4) // 4)
-    T = min(config.block_size, round_up(max(map(len, batch)) - 1, unit))
+    longest, unit = max(map(len, batch)) - 1, max(12, config.block_size // 4)
+    T = min(config.block_size, round_up(longest, unit))
     documents = np.full((round_up(room, devices), T + 1), PAD, np.int32)
     for row, tokens in zip(documents, batch):
         row[: len(tokens)] = tokens
@@ -162,11 +162,10 @@ def find(device, devices):
         kinds = ", ".join(sorted({"cpu", jax.default_backend()}))
         raise microgpt.InputError(f"device is {device}: JAX has {kinds} here") from None
     if not 1 <= devices <= len(found):
-        kind = found[0].platform
-        hint = f"; JAX_NUM_CPU_DEVICES={devices} splits a CPU" if kind == "cpu" else ""
-        raise microgpt.InputError(
-            f"devices is {devices}: JAX has {len(found)} ({kind}) here{hint}"
-        )
+        message = f"devices is {devices}: JAX has 1 … {len(found)} to give here"
+        if found[0].platform == "cpu" and devices > 1:
+            message += f" (JAX_NUM_CPU_DEVICES={devices} splits the CPU into so many)"
+        raise microgpt.InputError(message)
     return found[:devices]
 
 
@@ -180,7 +179,7 @@ def create(
     """A state, which goes on where the snapshot stood, whichever version made that."""
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)  # else JAX makes float32 of it
-    mesh = jax.make_mesh((devices,), ("devices",), devices=find(device, devices))
+    mesh = Mesh(find(device, devices), ("devices",))
     # only what the compiled code depends on, so that states which agree there share it
     numbers = "n_embd n_head n_layer block_size relu_power beta1 beta2 batch_size"
     config = microgpt.Config(

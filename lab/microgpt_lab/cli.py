@@ -57,14 +57,15 @@ def show_commands() -> None:
 
 
 def plain(box: str) -> str:
-    """The first paragraph of what stands in a box drawn of lines, as one line."""
-    words = []
+    """The first paragraph under the title of a box drawn of lines, as one line."""
+    words: list[str] = []
     for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
         text = line.strip("│ ")
-        if not text or set(text) <= set("─╰╯"):
+        if text and not set(text) <= set("─-╰╯"):
+            words += text.replace("(required)", "").split()
+        elif words:
             break
-        words.append(text.replace("(required)", ""))
-    return " ".join(" ".join(words).split()).rstrip(".")
+    return " ".join(words).rstrip(".")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from microgpt_lab.cli_runs import flag
 class Verify:
     """Hold versions, or a port, against the golden vectors; status 1 on a failure."""
 
-    versions: Annotated[Positional[tuple[str, ...]], flag("VERSION", "all")] = ()
+    versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number."""
     checkpoint: Annotated[Path | None, flag("RUN|CHECKPOINT", "none")] = None
     """Start from this run or checkpoint instead of the golden vectors' small cases."""
@@ -92,8 +92,8 @@ class Vectors:
 class Mutants:
     """Try to kill every wrong program and none of the harmless; status 1 otherwise."""
 
-    versions: Positional[tuple[str, ...]] = ()
-    """Versions by folder name or number; none: all of the tree."""
+    versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
+    """By folder name or number."""
     jobs: int = 2
     """Versions tried at a time."""
     write: bool = False

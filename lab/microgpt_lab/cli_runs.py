@@ -126,7 +126,7 @@ class Train:
 class Resume:
     """Go on with a run as if it had never stopped, in the same version or in another."""
 
-    path: Annotated[Positional[Path | None], flag("RUN", "the newest in runs/")] = None
+    path: Annotated[Positional[Path | None], flag("[RUN]", "the newest in runs/")] = None
     """The run's folder."""
     with_: Annotated[str | None, flag("VERSION", "the one that stopped", name="with")] = None
     """Hand over to this version."""
@@ -145,7 +145,7 @@ class Resume:
 class Compare:
     """Train versions with one seed, side by side: losses, names, time, memory, lines."""
 
-    versions: Annotated[Positional[tuple[str, ...]], flag("VERSION", "all")] = ()
+    versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number; the first is what the others are measured by."""
     recipe: str = "seed"
     """seed, gist or scaled, the same for all."""
@@ -182,7 +182,7 @@ class Compare:
 class Sample:
     """Make up names, each with its probability, and whether it is new."""
 
-    path: Annotated[Positional[Path | None], flag("RUN|CHECKPOINT", "the newest in runs/")] = None
+    path: Annotated[Positional[Path | None], flag("[RUN|CHECKPOINT]", "the newest in runs/")] = None
     """A run's folder, for its last checkpoint, or a checkpoint's file."""
     count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20
     """How many."""
@@ -220,7 +220,7 @@ class Show:
 
     path: Annotated[Positional[Path], flag("RUN|CHECKPOINT")]
     """A run's folder, for its last checkpoint, or a checkpoint's file."""
-    name: Annotated[Positional[str], flag("NAME", "none")] = ""
+    name: Annotated[Positional[str], flag("[NAME]", "none")] = ""
     """The name that it reads."""
     embeddings: bool = False
     """The letters' embeddings in two dimensions, over the checkpoints of a run."""

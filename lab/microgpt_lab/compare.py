@@ -217,15 +217,16 @@ def compare(
     for row in found:
         if not row.reason:
             train(row, request | {"config": asdict(config)}, console)
-    show(found, console)
     ran = {row.name: row.result for row in found if row.result}
+    text = verify.to_json(record(found, request | {"config": asdict(config)}))
+    files.write(out / "compare.json", text)  # first, so that no terminal can lose it
+    if ran:
+        curves = {name: result.losses for name, result in ran.items()}
+        pictures.of_comparison(curves, next(iter(ran)), out / "losses.svg")
+    show(found, console)
     if ran:
         console.print(f"\n{LEGEND}\n", style="dim")
         show_names(found, console)
-        curves = {name: result.losses for name, result in ran.items()}
-        pictures.of_comparison(curves, next(iter(ran)), out / "losses.svg")
-    text = verify.to_json(record(found, request | {"config": asdict(config)}))
-    files.write(out / "compare.json", text)
     said = f"\nin {out}: {'losses.svg, ' if ran else ''}compare.json"
     console.print(said, soft_wrap=True)
     return 0 if len(ran) == len(found) else 1

@@ -54,11 +54,15 @@ def diagnose(replies: Sequence[Answered], of: str = "", patience: float = 60.0) 
     first = [r for r in failed if r in small and all(f.worst < math.inf for f in r.findings)]
     if first:
         others = [r for r in small if r is not first[0]]
-        for known in candidates(of, first[0].case):
+        lists = list(candidates(of, first[0].case))
+        for known in lists:
             found = [[m] for m in known if fits(known, [m], first[0])]
-            if not found:
-                pairs = in_time(patience, likely_pairs(known, first[0]))
-                found = [pair for pair in pairs if fits(known, pair, first[0])]
+            found = narrow(known, found, others)
+            if found:
+                return [sentence(group) for group in found[:3]]
+        for known in lists[:1]:
+            pairs = in_time(patience, likely_pairs(known, first[0]))
+            found = [pair for pair in pairs if fits(known, pair, first[0])]
             found = narrow(known, found, others)
             if found:
                 return [sentence(group) for group in found[:3]]
@@ -93,8 +97,9 @@ def count(case: Case) -> int:
 
 
 def candidates(of: str, case: Case) -> Iterator[list[Mutant]]:
-    """Lists of mutants to try: those of a version that itself answers this case rightly,
-    with those of the code that all share."""
+    """Lists of mutants to try: those of a fast version that itself answers this case rightly,
+    with those of the code that all share; then those of 01, in which an edit of the forward
+    pass takes the gradients along, as in every program that has autograd."""
     shared = [m for m in mutants.read(REFERENCE) if not m.harmless]
     versions = find()
     for name in (GENERIC, *(n for n in versions if n not in (GENERIC, REFERENCE))):
@@ -105,7 +110,9 @@ def candidates(of: str, case: Case) -> Iterator[list[Mutant]]:
         dtype = "float64" if "float64" in version.dtypes else "float32"
         if all(f.passed for f in ladder.climb(version.load(), case, dtype)):
             yield own + shared
-            return
+            break
+    if of != REFERENCE:
+        yield shared
 
 
 def base(known: Sequence[Mutant]) -> Version:

@@ -97,7 +97,7 @@ def judge(version: Version, mutant: Mutant, dtype: str) -> Finding | None:
     """The first finding that kills it: the cheapest cases come first. None: it lives."""
     module = apply(version, [mutant])
     options = version.variants.get(mutant.variant, {})
-    for case in vectors.read():
+    for case in vectors.read_for(mutant.variant):
         if mutant.harmless and case["id"] in LONG:
             continue
         for finding in ladder.climb(module, case, dtype, options):

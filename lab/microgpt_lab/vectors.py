@@ -506,6 +506,16 @@ def write(folder: Path = FOLDER) -> list[Path]:
     return paths
 
 
+# A variant is the same program run in another way, often compiled anew for each recipe: these
+# two cases between them ask for every check.
+FOR_VARIANTS = ("ragged-batch", "seed")
+
+
+def read_for(variant: str) -> list[Case]:
+    """The cases that a variant of a version is put to; all for the version itself."""
+    return [case for case in read() if not variant or case["id"] in FOR_VARIANTS]
+
+
 def read(folder: Path = FOLDER) -> list[Case]:
     """All cases, in the order of PLANS."""
     try:

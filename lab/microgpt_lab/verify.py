@@ -119,7 +119,8 @@ def child(name: str, dtype: str, variant: str = "", cases: str = "") -> None:
     module, options = version.load(), version.variants.get(variant, {})
     answers: dict[str, vectors.Case] = {}
     replies = []
-    for case in json.loads(Path(cases).read_text()) if cases else vectors.read():
+    asked = json.loads(Path(cases).read_text()) if cases else vectors.read_for(variant)
+    for case in asked:
         findings = []
         for finding in ladder.climb(module, case, dtype, options, answers):
             findings.append(finding)
