@@ -32,8 +32,8 @@ os.environ.setdefault("PJRT_NPROC", "1")  # threads: arrays this small are no wo
 
 # ---------------------------------------------------------------- Parameters
 
-# What training carries is a snapshot, as in 05, but of vectors, each dict in one: then a
-# call takes four arrays, not three for each weight.
+# What training carries is a snapshot, as in 05, but of vectors, each dict in one. Each
+# step is a call here, and with four arrays to pass it begins sooner than with many.
 
 
 def flatten(snapshot):
