@@ -143,7 +143,9 @@ def test_readme_quotes_its_own_code_and_fits_a_screen(name):
 @pytest.mark.parametrize("name", FOUND)
 def test_breaking_edits_of_the_readme_are_mutants(name):
     text = (FOUND[name].path.parent / "README.md").read_text()
-    known = {m.id for m in mutants.read(name) if not m.harmless}
+    tables = tomllib.loads((mutants.FOLDER / f"{name}.toml").read_text())
+    wrong = [table for kind, found in tables.items() if kind != "harmless" for table in found]
+    known = {table["id"] for table in wrong}  # also those that show with several workers alone
     listed = set(re.findall(r"`([a-z0-9-]+)`", text.split("## Break it")[1]))
     assert len(listed & known) >= 3, f"{listed} of {known}"
 

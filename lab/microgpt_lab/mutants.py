@@ -26,8 +26,8 @@ from microgpt_lab.versions import REFERENCE, ROOT, Version, edited, find, load_s
 
 FOLDER = ROOT / "spec" / "mutants"
 PAGE = ROOT / "spec" / "MUTANTS.md"
-# What a harmless rewrite could show in these cases, the others show in a tenth of the time.
-LONG = ("gist", "thousand-names")
+# Between them these ask for every check; a harmless rewrite is not put to all the others too.
+HARMLESS = ("first-steps", "hot", "ragged-batch", "two-layers", "last-step", "seed")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def judge(version: Version, mutant: Mutant, dtype: str) -> Finding | None:
     module = apply(version, [mutant])
     options = version.variants.get(mutant.variant, {})
     for case in vectors.read_for(mutant.variant):
-        if mutant.harmless and case["id"] in LONG:
+        if mutant.harmless and case["id"] not in HARMLESS:
             continue
         for finding in ladder.climb(module, case, dtype, options):
             if not finding.passed:
