@@ -386,7 +386,7 @@ def test_a_last_checkpoint_that_is_damaged_points_at_the_one_before(lab, short, 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "pure_pythn"], "did you mean pure_python?"),
+        (["train", "pure_pythn"], "did you mean 01_pure_python?"),
         (["train", "02", "--recipe", "sed"], "no recipe 'sed': did you mean seed?"),
         (["train", "02", "--dtype", "float16"], "dtype 'float16': 02_numpy_manual_backprop has"),
         (["train", "02", "--device", "cuda"], "has no option 'device': it has dtype"),

@@ -9,6 +9,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from microgpt_lab.cli_runs import flag
+from microgpt_lab.terminal import plain_console
 
 
 @dataclass
@@ -45,7 +46,8 @@ class Verify:
                 raise InputError("VERIFIED.md is about the golden vectors: leave --checkpoint out")
             rows = from_checkpoint.run_all(self.checkpoint, self.versions, self.jobs)
         else:
-            rows = list(verify.run_all(self.versions, self.jobs))
+            with console.status("climbing the ladder: all versions take a minute or two"):
+                rows = list(verify.run_all(self.versions, self.jobs))
         verify.show(rows, console)
         run = verify.record(rows)
         if self.json:
@@ -132,9 +134,72 @@ class Ideas:
         return 0
 
 
+@dataclass
+class Bench:
+    """Measure what every version costs, against the floor: tables, pictures, what pays when."""
+
+    versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
+    """By folder name or number, each with its variants."""
+    recipe: str = "seed,scaled"
+    """One or more of seed, gist and scaled."""
+    sweeps: str = "all"
+    """Some of width, layers, block, batch and threads; none; all."""
+    rounds: Annotated[int | None, flag("INT", "7, with --quick 3")] = None
+    """How often each row takes its turn."""
+    quick: bool = False
+    """Fewer rounds and no sweeps."""
+    dtype: Annotated[str | None, flag("DTYPE", "float32, where a version has it")] = None
+    """Precision: float32 or float64."""
+    device: str = "cpu"
+    """Where to compute, such as cpu or cuda."""
+    max_batch: int = 1024
+    """Where the sweep of batches ends."""
+    out: Annotated[Path | None, flag("FOLDER", "runs/<date>-bench")] = None
+    """Folder for bench.json, staircase.svg and sweeps.svg."""
+    json: Annotated[Path | None, flag("FILE", "none")] = None
+    """Write the record here too."""
+    from_: Annotated[Path | None, flag("FILE", "none", name="from")] = None
+    """Measure nothing: show this bench.json."""
+    against: Annotated[Path | None, flag("FILE", "none")] = None
+    """Say what has changed since this bench.json."""
+    write: bool = False
+    """Put the table into README.md, record and pictures into docs/."""
+
+    def run(self) -> int:
+        from microgpt_lab import bench, bench_report
+
+        old = bench.read(self.against) if self.against else None
+        console = plain_console()
+        if self.from_:
+            record, out = bench.read(self.from_), self.out
+        else:
+            plan = bench.plan(
+                self.versions, self.recipe, "none" if self.quick else self.sweeps,
+                (3 if self.quick else 7) if self.rounds is None else self.rounds,
+                self.dtype, self.device, self.max_batch,
+            )  # fmt: skip
+            out = self.out or bench.folder()
+            bench.room(out)
+            with console.status("") as status:
+                record = bench.measure(plan, status.update)
+        kept = bench_report.keep(record, out) if out else []
+        if self.json:
+            kept += [bench_report.write_record(record, self.json)]
+        if self.write:
+            kept += bench_report.write(record)
+        bench_report.show(record, console)
+        if old:
+            console.print()
+            bench_report.show_changes(old, record, console)
+        for path in kept:
+            console.print(f"wrote {path}", soft_wrap=True)
+        return 1 if bench.failed(record) else 0
+
+
 COMMANDS: dict[str, Any] = {
     "verify": Verify,
     "vectors": Vectors,
     "mutants": Mutants,
     "ideas": Ideas,
+    "bench": Bench,
 }

@@ -37,6 +37,7 @@ class Answered:
         return any(not f.passed for f in self.findings)
 
 
+@np.errstate(all="ignore")  # a wrong program may well divide by zero
 def diagnose(replies: Sequence[Answered], of: str = "", patience: float = 60.0) -> list[str]:
     """Lines that say what is wrong; `of` is the version that failed, if it is one of ours;
     `patience` is how many seconds to look for two mistakes at once.
@@ -125,7 +126,6 @@ def fits(known: Sequence[Mutant], group: Sequence[Mutant], reply: Answered) -> b
     return bool(seen) and all(agrees for _, agrees, _ in seen)
 
 
-@np.errstate(all="ignore")  # a wrong program may well divide by zero
 def agreement(
     known: Sequence[Mutant], group: Sequence[Mutant], reply: Answered
 ) -> Iterator[tuple[str, bool, bool]]:
@@ -198,7 +198,8 @@ def revert(of: str, case: Case) -> list[Mutant]:
             continue
         source = version.path.read_text()
         for mutant in mutants.read(name):
-            if mutant.harmless or mutant.find in source or source.count(mutant.replace) != 1:
+            undone = mutant.find in source and mutant.find not in mutant.replace
+            if mutant.harmless or undone or source.count(mutant.replace) != 1:
                 continue
             right = source.replace(mutant.replace, mutant.find)
             try:

@@ -7,9 +7,11 @@ failures.
 """
 
 import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ HEADS = {
 
 # Check -> (level of a port that answers it, what is said of it).
 CHECKS = {
-    "stream": ("stream", "the shuffle and the initial draws, from a seed"),
+    "stream": ("stream", "documents read and shuffled, letters, initial draws, from a seed"),
     "intermediates": ("forward", "every named value of the forward pass"),
     "logits": ("forward", "of every position of the first batch"),
     "loss": ("forward", "of the first batch"),
@@ -247,8 +249,13 @@ def answered(case: Case, answer: Case, check: str) -> bool:
 
 def stream_rows(case: Case, given: Any) -> list[tuple[str, float, str]]:
     rows = [("shuffle", *equal(given["shuffled"], case["documents"], "documents"))]
+    if "letters" in given:  # a port is told them
+        rows.append(("letters", *equal(given["letters"], list(case["letters"]), "letters")))
     for name, want in case["start"]["weights"].items():
         rows.append((f"initial {name}", *difference(given["weights"].get(name), want)))
+    if "uniforms" in given:
+        want = case["uniforms"][: len(given["uniforms"])]
+        rows.append(("uniforms after the weights", *difference(given["uniforms"], want)))
     return rows
 
 
@@ -298,13 +305,22 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
 
 
 def draw(shared: Any, case: Case, config: Config) -> Case:
-    """What a version's copy of 01 shuffles and draws from a case's seed (S1.3, S3)."""
-    rng = shared.random.Random(case["stream"]["seed"])
+    """What a version's copy of 01 makes of a case's data and seed: it reads, shuffles, finds
+    the letters, draws the weights and goes on drawing (S1, S2.1, S3, S11)."""
     docs = case["stream"]["documents"]
-    docs = shared.load_documents() if docs == "names" else list(docs)
-    rng.shuffle(docs)
-    weights = shared.initial(config, shared.Tokenizer(docs).vocab_size, rng).weights
-    return {"shuffled": docs[: len(case["documents"])], "weights": weights}
+    with tempfile.TemporaryDirectory() as folder:
+        source = docs
+        if docs != "names":
+            source = str(Path(folder) / "documents.txt")
+            text = "\n".join(f"\n  {doc}\t\r" for doc in docs)  # what no document keeps
+            Path(source).write_bytes(text.encode())
+        run = shared.prepare(config, source, case["stream"]["seed"], say=lambda *_: None)
+    return {
+        "shuffled": run.docs[: len(case["documents"])],
+        "letters": run.tokenizer.letters,
+        "weights": run.snapshot.weights,
+        "uniforms": [run.rng.random() for _ in range(10)],
+    }
 
 
 def climb(

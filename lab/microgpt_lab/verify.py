@@ -64,74 +64,71 @@ class Row:
 # ---------------------------------------------------------------- Running
 
 
-def run_row(version: Version, dtype: str, variant: str, cases: str = "") -> Row:
-    """Climb the ladder in a process of its own, so that frameworks do not meet."""
-    row = Row(version.name, dtype, variant)
-    if version.missing:
-        row.reason = version.missing
-        return row
-    command = [
-        sys.executable,
-        "-m",
-        "microgpt_lab.verify",
-        version.name,
-        dtype,
-        variant,
-        cases,
+def rows_of(version: Version) -> list[Row]:
+    """What is to be run of a version: all it has, in all its precisions."""
+    return [
+        Row(version.name, dtype, variant, reason=version.missing or "")
+        for variant in ("", *version.variants)
+        for dtype in version.dtypes
     ]
+
+
+def run_version(version: Version, cases: str = "") -> list[Row]:
+    """Climb the ladder in a process of the version's own, so that frameworks do not meet."""
+    rows = rows_of(version)
+    if version.missing:
+        return rows
+    command = [sys.executable, "-m", "microgpt_lab.verify", version.name, cases]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=version.environment
     )
     for line in done.stdout.splitlines():
-        record = json.loads(line)
+        index, record = json.loads(line)
+        row = rows[index]
         if "about" in record:
-            row.about = record["about"]
-        elif "diagnosis" in record:
-            row.diagnosis = record["diagnosis"]
+            row.about, row.diagnosis = record["about"], record["diagnosis"]
         else:
             record["worst"] = math.inf if record["worst"] is None else record["worst"]
             row.findings.append(record)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        broken = ladder.Finding("-", "error", False, math.inf, 0.0, "its process", last)
-        row.findings.append(broken.record())
-    return row
+    for row in rows:
+        if not row.about:  # what its process says last of a row
+            last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            broken = ladder.Finding("-", "error", False, math.inf, 0.0, "its process", last)
+            row.findings.append(broken.record())
+    return rows
 
 
 def run_all(names: Sequence[str], jobs: int, cases: str = "") -> Iterator[Row]:
-    """Rows of all versions, dtypes and variants, in order, `jobs` at a time. `cases`: a file
-    with cases to take instead of the golden vectors."""
-    todo = [
-        (version, dtype, variant)
-        for version in pick(names)
-        for variant in ("", *version.variants)
-        for dtype in version.dtypes
-    ]
+    """Rows of all versions, variants and dtypes, in order, `jobs` versions at a time. `cases`:
+    a file with cases to take instead of the golden vectors."""
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda job: run_row(job[0], job[1], job[2], cases), todo)
+        for rows in pool.map(lambda version: run_version(version, cases), pick(names)):
+            yield from rows
 
 
 @np.errstate(all="ignore")  # what is not finite is a finding, not a warning
-def child(name: str, dtype: str, variant: str = "", cases: str = "") -> None:
-    """What the process of one row does: a JSON line for each finding, then what it thinks
-    of them."""
+def child(name: str, cases: str = "") -> None:
+    """What the process of one version does: a JSON line for each finding, and a last one for
+    each row, with what it thinks of them; before each the row's number."""
     (version,) = pick([name])
-    module, options = version.load(), version.variants.get(variant, {})
-    answers: dict[str, vectors.Case] = {}
-    replies = []
-    asked = json.loads(Path(cases).read_text()) if cases else vectors.read_for(variant)
-    for case in asked:
-        findings = []
-        for finding in ladder.climb(module, case, dtype, options, answers):
-            findings.append(finding)
-            worst = finding.worst if math.isfinite(finding.worst) else None
-            print(json.dumps(finding.record() | {"worst": worst}), flush=True)
-        answer = diagnose.plain(answers.get(case["id"], {}))
-        replies.append(diagnose.Answered(case, answer, findings, dtype))
-    config, start = vectors.question(replies[0].case)
-    about = module.about(module.create(config, start, dtype=dtype, **options))
-    print(json.dumps({"about": about}), flush=True)
-    print(json.dumps({"diagnosis": diagnose.diagnose(replies, name)}))
+    module = version.load()
+    for index, row in enumerate(rows_of(version)):
+        options = version.variants.get(row.variant, {})
+        answers: dict[str, vectors.Case] = {}
+        replies = []
+        asked = json.loads(Path(cases).read_text()) if cases else vectors.read_for(row.variant)
+        for case in asked:
+            findings = []
+            for finding in ladder.climb(module, case, row.dtype, options, answers):
+                findings.append(finding)
+                worst = finding.worst if math.isfinite(finding.worst) else None
+                print(json.dumps([index, finding.record() | {"worst": worst}]), flush=True)
+            answer = diagnose.plain(answers.get(case["id"], {}))
+            replies.append(diagnose.Answered(case, answer, findings, row.dtype))
+        config, start = vectors.question(replies[0].case)
+        about = module.about(module.create(config, start, dtype=row.dtype, **options))
+        last = {"about": about, "diagnosis": diagnose.diagnose(replies, name)}
+        print(json.dumps([index, last]), flush=True)
 
 
 # ---------------------------------------------------------------- Showing

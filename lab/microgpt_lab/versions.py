@@ -35,6 +35,7 @@ class Version:
     recipe: str = "seed"
     program: str = "main.py"
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -50,10 +51,12 @@ class Version:
     @property
     def environment(self) -> dict[str, str]:
         """For a process of its own: a temporary folder of its own too, in which a framework
-        may cache what it compiles without meeting another's half-written file."""
+        may cache what it compiles without meeting another's half-written file; and the
+        variables that the version asks for, where {cache} is that folder."""
         folder = Path(tempfile.gettempdir()) / f"microgpt-{self.name}"
         folder.mkdir(exist_ok=True)
-        return os.environ | {"TMPDIR": str(folder)}
+        asked = {name: text.format(cache=folder) for name, text in self.variables.items()}
+        return asked | os.environ | {"TMPDIR": str(folder)}
 
     def load(self) -> Any:
         """Its module. The reference is the one that all others import."""
@@ -128,8 +131,9 @@ def pick(names: Sequence[str]) -> list[Version]:
         fits = [v for key, v in found.items() if key == name or key.startswith(name)]
         fits = fits or [v for key, v in found.items() if key[3:].startswith(name)]
         if len(fits) != 1:
-            near = difflib.get_close_matches(name, [*found, *(k[3:] for k in found)], 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(found)}"
+            words = {word: key for key in found for word in (*key.split("_"), key[3:], key)}
+            near = difflib.get_close_matches(name, words, 1)
+            hint = f"did you mean {words[near[0]]}?" if near else f"there are {', '.join(found)}"
             raise microgpt.InputError(f"no version {name!r}: {hint}")
         picked.append(fits[0])
     return picked
