@@ -176,8 +176,8 @@ def diagnosis(replies: Sequence[Reply], patience: float = 60.0) -> list[str]:
 def show(replies: Sequence[Reply], console: Console) -> None:
     """A row a case, a column a check; below, the first finding of each and what it means."""
     checks = [c for c in ladder.CHECKS if any(f.check == c for r in replies for f in r.findings)]
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
-    table.add_column("case", no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("case", no_wrap=True, max_width=14)
     for check in checks:
         table.add_column(ladder.HEADS.get(check, check), justify="right", no_wrap=True)
     for reply in replies:
