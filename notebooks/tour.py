@@ -57,14 +57,8 @@ def _(mo, tokenizer, word):
     known = "".join(letter for letter in word.value.lower() if letter in tokenizer.ids)
     tokens = tokenizer.encode(known)
     show = ["BOS" if t == tokenizer.bos else tokenizer.letters[t] for t in tokens]
-    mo.ui.table(
-        [
-            {"position": i, "reads": a, "token": t, "is to predict": b}
-            for i, (a, t, b) in enumerate(zip(show, tokens, show[1:]))
-        ],
-        selection=None,
-        label=f"{known}: {len(tokens) - 1} predictions",
-    )
+    rows = [f"| {i} | {a} | {t} | {b} |" for i, (a, t, b) in enumerate(zip(show, tokens, show[1:]))]
+    mo.md("\n".join(["| position | reads | token | is to predict |", "|---|---|---|---|", *rows]))
     return
 
 
@@ -88,7 +82,25 @@ def _(mo):
 
 
 @app.cell
-def _(docs, islice, microgpt, mo, program, random, replace, steps, tokenizer, width):
+def _(np, plt):
+    def loss_curve(losses, steps):
+        figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
+        axes.plot(losses, color="0.8", linewidth=0.7, label="each name")
+        if len(losses) >= 50:
+            smooth = np.convolve(losses, np.ones(50) / 50, mode="valid")
+            axes.plot(np.arange(49, len(losses)), smooth, label="mean of 50")
+        axes.axhline(np.log(27), color="0.5", linestyle=":", label="ln 27: no idea")
+        axes.set(xlabel="step", ylabel="loss, nats a letter", xlim=(0, steps), ylim=(1.4, 4.6))
+        axes.legend(frameon=False, ncols=3, loc="upper right")
+        axes.spines[["top", "right"]].set_visible(False)
+        plt.close(figure)  # it is shown here, not kept
+        return figure
+
+    return (loss_curve,)
+
+
+@app.cell
+def _(docs, islice, loss_curve, microgpt, mo, program, random, replace, steps, tokenizer, width):
     config = replace(microgpt.RECIPES["seed"], n_embd=width.value, steps=steps.value)
     rng = random.Random(42)
     shuffled = list(docs)
@@ -97,29 +109,11 @@ def _(docs, islice, microgpt, mo, program, random, replace, steps, tokenizer, wi
     state = program.create(config, start)
     training = program.train(state, microgpt.batches(config, tokenizer, shuffled))
     losses = []
-    with mo.status.progress_bar(total=config.steps, title="training", remove_on_exit=True) as bar:
-        while chunk := [float(loss) for loss in islice(training, 50)]:
-            losses += chunk
-            bar.update(len(chunk), subtitle=f"loss {sum(chunk) / len(chunk):.3f}")
+    while chunk := [float(loss) for loss in islice(training, config.steps // 20)]:
+        losses += chunk
+        mo.output.replace(loss_curve(losses, config.steps))  # live
     uniforms = [rng.random() for _ in range(1000)]
-    return config, losses, state, uniforms
-
-
-@app.cell
-def _(losses, np, plt):
-    def loss_curve():
-        figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
-        axes.plot(losses, color="0.8", linewidth=0.7, label="each name")
-        smooth = np.convolve(losses, np.ones(50) / 50, mode="valid")
-        axes.plot(np.arange(49, len(losses)), smooth, label="mean of 50")
-        axes.axhline(np.log(27), color="0.5", linestyle=":", label="ln 27: no idea")
-        axes.set(xlabel="step", ylabel="loss, nats a letter")
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        return figure
-
-    loss_curve()
-    return
+    return config, state, uniforms
 
 
 @app.cell
