@@ -12,10 +12,10 @@ import tyro
 from microgpt import InputError
 from rich.table import Table
 
-from microgpt_lab import cli_checks, cli_runs
+from microgpt_lab import cli_checks, cli_runs, cli_scale
 from microgpt_lab.terminal import plain_console
 
-COMMANDS: dict[str, Any] = cli_runs.COMMANDS | cli_checks.COMMANDS
+COMMANDS: dict[str, Any] = cli_runs.COMMANDS | cli_checks.COMMANDS | cli_scale.COMMANDS
 DEFAULT = "compare"  # what `microgpt` alone does
 
 
