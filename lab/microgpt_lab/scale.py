@@ -73,7 +73,7 @@ def messages(config: Config, vocab_size: int, workers: int, sharded: bool, size:
     the rest as one, is gathered before forward and before backward and its gradient scattered.
     """
     if sharded:
-        return 3 * (workers - 1) * (config.n_layer + 1)
+        return 3 * (workers - 1) * (int(config.n_layer) + 1)
     total = held(config, vocab_size, 1, False) * size
     return 2 * (workers - 1) * -(-total // BUCKET)
 
