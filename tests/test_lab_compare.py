@@ -170,7 +170,7 @@ def test_peak_memory_is_the_process_s_own():
     """A worker of a process that holds 300 MB does not seem to hold it too."""
     code = (
         "import subprocess, sys; held = b'x' * 300_000_000\n"
-        "code = 'from microgpt_lab.worker import peak_memory; print(peak_memory())'\n"
+        "code = 'from microgpt_lab.measuring import peak_memory; print(peak_memory())'\n"
         "print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout)"
     )
     peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)

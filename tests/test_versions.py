@@ -80,7 +80,7 @@ def run(name, *arguments, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=version.path.parent,
-        env=version.environment | environment,
+        env=version.with_variables | environment,
         capture_output=True,
         text=True,
         timeout=300,

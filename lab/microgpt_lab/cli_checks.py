@@ -179,7 +179,7 @@ class Bench:
                 self.dtype, self.device, self.max_batch,
             )  # fmt: skip
             out = self.out or bench.folder()
-            bench.room(out)
+            bench.room(out, *([self.json] if self.json else []))
             with console.status("") as status:
                 record = bench.measure(plan, status.update)
         kept = bench_report.keep(record, out) if out else []

@@ -73,8 +73,11 @@ def work(config: Config, vocab_size: int, lengths: Sequence[int]) -> Work:
     return Work(operations, moved=6 * P)
 
 
-def seconds(todo: Work, rates: Mapping[str, Any], dtype: str) -> float:
-    """What one core needs at the least: computing and moving may overlap (the roofline)."""
+def seconds(todo: Work, rates: Mapping[str, Any], dtype: str) -> float | None:
+    """What one core needs at the least: computing and moving may overlap (the roofline). None
+    without rates: of what else than a core computes there is no floor here."""
+    if not rates:
+        return None
     moved = todo.moved * SIZES[dtype]
     levels = sorted((int(held), speed) for held, speed in rates["bytes"].items())
     speed = next((speed for held, speed in levels if moved / 2 <= held), levels[-1][1])

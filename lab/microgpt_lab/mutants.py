@@ -142,7 +142,7 @@ def run_version(version: Version) -> list[Verdict]:
         return [Verdict(m, None, "", version.missing) for m in mutants.values()]
     command = [sys.executable, "-m", "microgpt_lab.mutants", version.name]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=version.environment
+        command, capture_output=True, text=True, cwd=ROOT, env=version.with_variables
     )
     verdicts = {}
     for line in done.stdout.splitlines():

@@ -80,7 +80,7 @@ def run_version(version: Version, cases: str = "") -> list[Row]:
         return rows
     command = [sys.executable, "-m", "microgpt_lab.verify", version.name, cases]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=version.environment
+        command, capture_output=True, text=True, cwd=ROOT, env=version.with_variables
     )
     for line in done.stdout.splitlines():
         index, record = json.loads(line)

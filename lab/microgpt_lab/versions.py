@@ -51,12 +51,19 @@ class Version:
     @property
     def environment(self) -> dict[str, str]:
         """For a process of its own: a temporary folder of its own too, in which a framework
-        may cache what it compiles without meeting another's half-written file; and the
-        variables that the version asks for, where {cache} is that folder."""
+        may cache what it compiles without meeting another's half-written file."""
         folder = Path(tempfile.gettempdir()) / f"microgpt-{self.name}"
         folder.mkdir(exist_ok=True)
-        asked = {name: text.format(cache=folder) for name, text in self.variables.items()}
-        return asked | os.environ | {"TMPDIR": str(folder)}
+        return os.environ | {"TMPDIR": str(folder)}
+
+    @property
+    def with_variables(self) -> dict[str, str]:
+        """The same for a process that checks, and is not timed: with the variables that the
+        version asks for, where {cache} is that folder."""
+        own = self.environment
+        return {
+            name: text.format(cache=own["TMPDIR"]) for name, text in self.variables.items()
+        } | own
 
     def load(self) -> Any:
         """Its module. The reference is the one that all others import."""

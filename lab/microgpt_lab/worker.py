@@ -20,6 +20,7 @@ import numpy as np
 from microgpt import Config, InputError
 
 from microgpt_lab import documents, options
+from microgpt_lab.measuring import peak_memory
 
 WARM_UP = 0.2  # the share of the steps that are not timed
 WINDOW = 10  # steps, at the least, that are timed as one
@@ -139,20 +140,6 @@ def pace(windows: list[tuple[int, float]], steps: int) -> float:
     ]
     warm = [span for start, span in spans if start >= WARM_UP * steps]
     return statistics.median(warm or [span for _, span in spans] or [math.nan])
-
-
-def peak_memory() -> int:
-    """Bytes that this process held at most. Linux counts in ru_maxrss what its parent held
-    when it started it, so there the kernel's own record of this program is asked."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            line = next(line for line in status if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    except (OSError, StopIteration):
-        import resource  # Windows has neither
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":
