@@ -13,13 +13,14 @@ import time
 import tomllib
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import microgpt
 import numpy as np
 import pytest
-from microgpt_lab import mutants, versions
+from microgpt_lab import mutants, scale, versions
 
 FOUND = versions.find()
 JAX, MLX, TORCH = "07_jax_batched", "08_mlx_batched", "10_pytorch_distributed"
@@ -193,11 +194,25 @@ def test_mlx_with_two_workers_shows_the_mistakes_that_one_hides(mlx_alone, tmp_p
 # Imports PyTorch once, then forks all workers of all tests, told by a line of JSON each.
 CROWD = f"""{NUMBERS}
 import json, os, signal, sys, time
+from dataclasses import replace
 import torch.distributed as dist
 from microgpt_lab import versions
 
 version = versions.find()[{TORCH!r}]
 module = version.load()
+
+def held(module, width, sharded):
+    config = replace(microgpt.RECIPES["scaled"], n_embd=width)
+    run = microgpt.prepare(config, say=lambda *_: None)
+    state = module.create(config, run.snapshot, sharded=sharded)
+    (batch, _) = next(microgpt.batches(config, run.tokenizer, run.docs))
+    module.loss_and_backward(state, batch)
+    tensors = [p.grad for p in state.weights.values()]
+    for kind in module.carried(state).values():
+        tensors += kind.values()
+    parts = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
+    storages = [part.untyped_storage() for part in parts]
+    return sum({{s.data_ptr(): s.nbytes() for s in storages}}.values())
 
 def worker(rank, ask, out):
     os.environ |= {{"RANK": str(rank), "LOCAL_RANK": str(rank)}}
@@ -219,6 +234,8 @@ def worker(rank, ask, out):
         mine.join("cpu", "gloo", store, me, 60.0)
         for dtype, options in ask["settings"]:
             print(json.dumps(numbers(mine, dtype, options)), flush=True)
+        for width, sharded in ask.get("held", []):
+            print(held(mine, width, sharded), flush=True)
         dist.destroy_process_group()
 
 for line in sys.stdin:
@@ -364,6 +381,18 @@ def test_one_worker_gives_the_numbers_of_the_padded_version_bit_for_bit(found_by
     assert found_by(1)[0][SETTINGS.index(("float32", {"sharded": False, "accumulate": 1}))] == {
         **padded["float32"]
     }
+
+
+HELD = [(width, sharded) for width in (64, 256) for sharded in (False, True)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_worker_holds_the_memory_that_the_formula_says(crowd, workers):
+    done = crowd(workers, settings=[], held=HELD, edit=None)
+    assert not any(done.status), done.err
+    for (width, sharded), measured in zip(HELD, map(int, done.out[0].split())):
+        config = replace(microgpt.RECIPES["scaled"], n_embd=width)
+        assert measured == scale.memory(config, 27, workers, sharded)
 
 
 @pytest.mark.parametrize("wrong", wrong_together(TORCH), ids=lambda wrong: wrong["id"])
