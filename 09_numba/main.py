@@ -3,10 +3,13 @@
 The gradients are 02's, as loops over rows of sixteen numbers: a type of our own, which
 rows.py teaches the compiler, and which becomes vector instructions. Many steps of
 training are one compiled call, in which nothing is allocated. All sizes are arguments
-of it, so that one build for each precision serves every recipe (SPEC S3 to S9)."""
+of it, so that one build for each precision serves every recipe, and several threads may
+each take a share of a batch in a call of their own (SPEC S3 to S9)."""
 
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from types import SimpleNamespace
 from typing import Literal
@@ -17,7 +20,7 @@ try:
     import numpy as np
     import rows
     from rows import (  # isort: skip
-        LANES, column, exp, full, greatest, head_total, matrices, maximum, outer,
+        LANES, column, exp, full, greatest, head_total, matrices, maximum, meet, outer,
         positive, put_tile, sqrt, tile, total, transpose,
     )  # fmt: skip
 except ModuleNotFoundError as missing:
@@ -29,7 +32,7 @@ except ModuleNotFoundError as missing:
 
 rows.keep_builds(sys._getframe())
 compiled = numba.njit(error_model="numpy")  # 1 / 0 is infinite, not an exception
-called_by_python = numba.njit(error_model="numpy", cache=True)
+called_by_python = numba.njit(error_model="numpy", cache=True, nogil=True)
 
 # T tokens, C n_embd, H heads, D head_dim, V vocabulary
 # x[t, c] is a row, the numbers 16 c to 16 c + 15 of token t; x.wide rows hold them all
@@ -174,8 +177,8 @@ def activation(b, slope, a, n, power):
 def forward(net, text, first, last):
     """Leaves the logits of documents first to last - 1 in their room, and what the
     gradient needs in the others. Returns how many tokens these are."""
-    (n_embd, n_layer, power, heads, _), memory, places, work, rooms = net
-    (tokens, positions, _, starts), weights = text, memory[0]
+    (n_embd, n_layer, power, heads, _), weights, _, places, work, rooms = net
+    tokens, positions, _, starts = text
     wte, wpe, lm_head = matrices(weights, places, 0, 3)
     silence, logits, x, x0, scale0, p = matrices(work, rooms, 0, 6)
     begin, n = starts[first], starts[last] - starts[first]
@@ -273,8 +276,8 @@ def attention_backward(dqkv, djoined, joined, inside, p, ds, start, end, heads):
 def backward(net, text, first, last):
     """The chain rule, from the gradient in the room of the logits to that of each
     weight, to which it adds."""
-    (n_embd, n_layer, _, heads, _), memory, places, work, rooms = net
-    (tokens, positions, _, starts), weights, grads = text, memory[0], memory[3]
+    (n_embd, n_layer, _, heads, _), weights, grads, places, work, rooms = net
+    tokens, positions, _, starts = text
     (lm_head,) = matrices(weights, places, 2, 1)
     dwte, dwpe, dlm_head = matrices(grads, places, 0, 3)
     once = matrices(work, rooms, 1, 12)
@@ -347,13 +350,24 @@ def cross_entropy(logits, targets, n, count):
 
 
 @compiled
-def adam(memory, step, learning_rate, beta1, beta2):
+def add_up(memory, first, last):
+    """The gradient in rows first to last - 1, all threads' shares of it, in order."""
+    g = column(memory[3])
+    for other in range(4, len(memory)):
+        share = column(memory[other])
+        for i in range(first, last):
+            g[i, 0] += share[i, 0]
+            share[i, 0] = full(g, 0)
+
+
+@numba.njit(error_model="numpy", forceinline=True)
+def adam(memory, first, last, step, learning_rate, beta1, beta2):
     """Adam with bias correction, eps outside the root; grads are spent (S9)."""
     correct1, correct2 = 1 - beta1**step, 1 - beta2**step
     rate, unbias = learning_rate / correct1, 1 / correct2
     w, m = column(memory[0]), column(memory[1])
     v, g = column(memory[2]), column(memory[3])
-    for i in range(memory.shape[1] // LANES):
+    for i in range(first, last):
         m_i = beta1 * m[i, 0] + (1 - beta1) * g[i, 0]
         v_i = beta2 * v[i, 0] + (1 - beta2) * g[i, 0] * g[i, 0]
         w[i, 0] -= rate * m_i / (sqrt(v_i * unbias) + 1e-8)
@@ -361,15 +375,19 @@ def adam(memory, step, learning_rate, beta1, beta2):
 
 
 @called_by_python
-def steps(net, text, batches, rates, done, betas, losses, learn):
-    """For each rate a step on documents batches[s] to batches[s + 1] - 1, as many at
-    once as there is room for. Without learn, the gradient is left where it is."""
-    (_, _, _, _, most), memory, _, work, rooms = net
-    _, _, targets, starts = text
+def steps(net, team, text, shares, rates, done, betas, losses, learn):
+    """For each rate a step. Of a batch this thread takes documents shares[s, me] to
+    shares[s, me + 1] - 1, as many at once as there is room for, and of the weights as
+    large a part as the others. Without learn, the gradient is left where it is."""
+    (_, _, _, _, most), _, _, _, work, rooms = net
+    (memory, gate, me), (_, _, targets, starts) = team, text
     (logits,) = matrices(work, rooms, 1, 1)
+    threads, size = len(memory) - 3, memory.shape[1] // LANES
+    mine = me * size // threads, (me + 1) * size // threads
     for s in range(len(rates)):
-        first, end = batches[s], batches[s + 1]
-        count, loss = starts[end] - starts[first], 0.0  # S8.2: of the whole batch
+        first, end = shares[s, me], shares[s, me + 1]
+        count = starts[shares[s, threads]] - starts[shares[s, 0]]  # S8.2: of the batch
+        loss = 0.0
         while first < end:
             last = first + 1
             while last < end and starts[last + 1] - starts[first] <= most:
@@ -379,30 +397,86 @@ def steps(net, text, batches, rates, done, betas, losses, learn):
             backward(net, text, first, last)
             first = last
         losses[s] = loss / count
+        meet(gate, threads)  # now all gradients are there
+        add_up(memory, *mine)
         if learn:
-            adam(memory, done + s + 1, rates[s], *betas)
+            adam(memory, *mine, done + s + 1, rates[s], *betas)
+        meet(gate, threads)  # now all weights are
 
 
 def train(state, batches):
     """Take a step for each (batch, learning rate), many in a call; yield each loss."""
     config, batches = state.config, iter(batches)
-    betas = config.beta1, config.beta2
     work = state.memory.shape[1] * config.batch_size * config.block_size
-    at_once = max(1, 2**25 // work)  # a few milliseconds, so that Ctrl-C is heard
+    enough = 2**25 if len(state.nets) == 1 else 2**29  # a thread takes long to wake
+    at_once = max(1, enough // work)  # some milliseconds, so that Ctrl-C is heard
     while chunk := list(islice(batches, at_once)):
-        text = pack(state, [tokens for batch, _ in chunk for tokens in batch])
-        ends = np.cumsum([0, *(len(batch) for batch, _ in chunk)])
-        rates, losses = np.array([rate for _, rate in chunk]), np.empty(len(chunk))
-        steps(state.net, text, ends, rates, state.step, betas, losses, True)
+        losses = take(state, *zip(*chunk))
         state.step += len(chunk)
-        yield from losses.tolist()
+        yield from losses
+
+
+def take(state, batches, rates, learn=True):
+    """The losses of so many steps, each thread's share of them in one call."""
+    text = pack(state, [tokens for batch in batches for tokens in batch])
+    threads, betas = len(state.nets), (state.config.beta1, state.config.beta2)
+    shares = deal(text[3], list(map(len, batches)), threads)
+    gate, losses = np.zeros(1, np.int64), np.empty((threads, len(rates)))
+    rest, calls = (text, shares, np.array(rates), state.step, betas), []
+    for me, net in enumerate(state.nets):
+        team = state.memory, gate, me
+        calls += [partial(steps, net, team, *rest, losses[me], learn)]
+    together(state.crew, calls)
+    return losses.sum(axis=0).tolist()
+
+
+def deal(starts, sizes, threads):
+    """Where in each batch each thread's share begins, and where the last ends: as many
+    tokens for each as whole documents allow. -> (steps, threads + 1)"""
+    ends = np.cumsum([0, *sizes])
+    shares = np.stack([ends[:-1]] + threads * [ends[1:]], axis=1)
+    if threads > 1:
+        goals = np.linspace(starts[ends[:-1]], starts[ends[1:]], threads + 1, axis=1)
+        middles = (starts[:-1] + starts[1:]) / 2
+        shares[:, 1:-1] = np.searchsorted(middles, goals[:, 1:-1])
+    return shares
+
+
+def together(crew, calls):
+    """Make the calls at once. Of several, a leader makes the first and has its others
+    start the rest: Ctrl-C, which the main thread alone hears, must not come in between,
+    for what has started waits for the rest."""
+    leader, others = crew
+    first, *rest = calls
+    if not rest:
+        return first()
+
+    def lead():
+        started = [others.submit(call) for call in rest]
+        first()
+        for call in started:
+            call.result()
+
+    try:
+        leader.submit(lead).result()
+    except BaseException:
+        leader.submit(int).result()  # behind what it has begun
+        raise
 
 
 # ---------------------------------------------------------------- For whoever drives it
 
 
-def create(config, snapshot, dtype: Literal["float32", "float64"] = "float32"):
+def create(
+    config,
+    snapshot,
+    dtype: Literal["float32", "float64"] = "float32",
+    threads: int = 1,
+):
     """A state, which goes on where the snapshot stood, whichever version made that."""
+    cores = numba.config.NUMBA_NUM_THREADS  # unless the environment says another number
+    if not 1 <= threads <= cores:
+        raise microgpt.InputError(f"threads is {threads}: it must lie in 1 … {cores}")
     V, T = len(snapshot.weights["wte"]), config.block_size
     table = axes(config, V)
     sizes = [
@@ -410,20 +484,26 @@ def create(config, snapshot, dtype: Literal["float32", "float64"] = "float32"):
         for out, into in table.values()
     ]
     places, end = layout(sizes)
-    memory = aligned((4, end * LANES), dtype)  # weights, both moments, grads
+    # weights, both moments, each thread's grads
+    memory = aligned((3 + threads, end * LANES), dtype)
     most = max(T, min(256, T * config.batch_size))  # more would not stay in the cache
     rooms, end = layout(work_sizes(config, V, most))
-    work = aligned((1, end * LANES), dtype)[0]
-    work[V : padded(V)] = -math.inf
+    works = aligned((threads, end * LANES), dtype)
+    works[:, V : padded(V)] = -math.inf
     heads = head_lanes(config), (config.n_embd // config.n_head) ** -0.5  # S6.3
     numbers = config.n_embd, config.n_layer, config.relu_power, heads, most
-    views = [named(table, places, flat) for flat in memory]
+    views = [named(table, places, flat) for flat in memory[:4]]
     for views_of, matrices_of in zip(views, snapshot[:3]):
         for name, view in views_of.items():
             view[...] = np.reshape(matrices_of[name], view.shape)
+    nets = [
+        (numbers, memory[0], grads, places, work, rooms)
+        for grads, work in zip(memory[3:], works)
+    ]
+    crew = ThreadPoolExecutor(1), ThreadPoolExecutor(max(1, threads - 1))
     state = SimpleNamespace(
         config=config, vocab_size=V, memory=memory, views=views, step=snapshot.step,
-        net=(numbers, memory, places, work, rooms),
+        nets=nets, crew=crew,
     )  # fmt: skip
     loss_and_grads(state, [])  # what is to be compiled is so before a clock runs
     return state
@@ -474,8 +554,8 @@ def pack(state, documents):
 
 def logits(state, tokens):
     """What one document's prefix says of each next token. (n,) -> (n, vocab_size)"""
-    n = forward(state.net, pack(state, [[*tokens, 0]]), 0, 1)  # 0: any last target
-    *_, work, rooms = state.net
+    n = forward(state.nets[0], pack(state, [[*tokens, 0]]), 0, 1)  # 0: any last target
+    *_, work, rooms = state.nets[0]
     start, width = rooms[1] * LANES
     lines = work[start : start + n * width].reshape(n, width)
     return lines[:, : state.vocab_size].copy()
@@ -483,12 +563,10 @@ def logits(state, tokens):
 
 def loss_and_grads(state, batch):
     """The loss of a batch and its gradient in each weight. The state does not move."""
-    batches, rates, losses = np.array([0, len(batch)]), np.zeros(1), np.empty(1)
-    betas = state.config.beta1, state.config.beta2
-    steps(state.net, pack(state, batch), batches, rates, 0, betas, losses, False)
+    (loss,) = take(state, [batch], [0.0], learn=False)
     grads = read(state, state.views[3])
     state.memory[3] = 0
-    return float(losses[0]), grads
+    return loss, grads
 
 
 def export(state):
@@ -498,8 +576,9 @@ def export(state):
 
 
 def about(state):
-    """What computes, and in what precision."""
-    return f"Numba {numba.__version__} on cpu, {state.memory.dtype}, 1 thread"
+    """What computes, in what precision, with how many threads."""
+    threads = f"{len(state.nets)} thread" + "s" * (len(state.nets) > 1)
+    return f"Numba {numba.__version__} on cpu, {state.memory.dtype}, {threads}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ and a row that is a local variable stays in a register.
     Row      sixteen numbers: + - * / with a row or a number, and the functions below
     Tile     sixteen rows, one below the other: a square piece of a matrix of weights
 
+At the end: how threads wait for each other, and where what was compiled is kept.
+
 To teach Numba a type takes a class, which is what the compiler knows of a value; a data
 model, which is what LLVM holds for it; and for each operation a typer, which says what
 comes out of it, and a function that emits its instructions. A typer that returns None
@@ -512,6 +514,59 @@ def add_tiles(context, builder, sig, args):
     pairs = zip(*(rows_of(builder, a) for a in args))
     rows = [builder.fadd(a, b, flags=FUSE) for a, b in pairs]
     return tile_of(builder, sig.return_type, rows)
+
+
+# ---------------------------------------------------------------- Threads
+
+
+@intrinsic
+def arrive(typing, gate):
+    """Count one more at the gate, and say how many had come before."""
+
+    def emit(context, builder, sig, args):
+        place = pointer(context, builder, gate, *args)
+        return builder.atomic_rmw("add", place, integer(1), "acq_rel")
+
+    return types.int64(gate), emit
+
+
+@intrinsic
+def arrived(typing, gate):
+    """How many have come. What they wrote before they came can be read from now on."""
+
+    def emit(context, builder, sig, args):
+        place = pointer(context, builder, gate, *args)
+        return builder.load_atomic(place, "acquire", align=8)
+
+    return types.int64(gate), emit
+
+
+@intrinsic
+def give_way(typing):
+    """Let the system run another thread on this core, if one waits for it."""
+
+    def emit(context, builder, sig, args):
+        if os.name == "posix":
+            kind, name = ir.FunctionType(ir.IntType(32), []), "sched_yield"
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.none(), emit
+
+
+@numba.njit(error_model="numpy")
+def meet(gate, threads):
+    """Go on when all threads are here. Who waits asks again and again: to sleep and be
+    woken would take longer than many a step."""
+    if threads > 1:
+        # the gate counts on from meeting to meeting, of which each adds all threads
+        due = (arrive(gate) // threads + 1) * threads
+        asked = 0
+        while arrived(gate) < due:
+            asked += 1
+            if asked > 1000:  # the other is late, and may be waiting for this very core
+                give_way()
 
 
 # ---------------------------------------------------------------- What was compiled

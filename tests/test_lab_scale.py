@@ -60,6 +60,14 @@ def test_one_worker_sends_nothing_and_never_waits():
         assert alone.memory == 16 * scale.held(SCALED, 27, 1, False)
 
 
+def test_what_workers_do_not_share_stays_with_each():
+    fixed = replace(CLUSTER, overhead=0.5)
+    for workers in (1, 4):
+        given = (SCALED, 27, [7] * 32, workers, False)
+        more, less = scale.step(*given, fixed), scale.step(*given, CLUSTER)
+        assert more.compute - less.compute == pytest.approx(0.5)
+
+
 def test_the_worker_with_the_most_to_do_is_waited_for():
     even = scale.step(SCALED, 27, [8, 8], 2, False, CLUSTER)
     uneven = scale.step(SCALED, 27, [16, 1], 2, False, CLUSTER)
@@ -80,17 +88,18 @@ def test_beyond_a_width_only_the_tokens_of_a_worker_matter():
 
 def test_the_table_fits_a_terminal_and_says_what_it_assumes(lab, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert lab("scale", "--operations", "40", "--bandwidth", "1.5", "--latency", "40") == 0
+    known = ("--operations", "40", "--bandwidth", "1.5", "--latency", "40", "--overhead", "2e3")
+    assert lab("scale", *known) == 0
     lines = lab.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "40 GFLOP/s in a worker; 1.5 GB/s and 40 µs a message between them" in lab.out
+    assert "40 GFLOP/s in a worker, and 2 ms a step; 1.5 GB/s and 40 µs a message" in lab.out
     assert sum("sharded" in line for line in lines if "MiB" in line or "KiB" in line) == 9
 
 
 @pytest.mark.parametrize(
     ("flag", "value"),
     [("--workers", "0"), ("--workers", "2,x"), ("--widths", ""), ("--latency", "nan"),
-     ("--bandwidth", "0"), ("--operations", "-1"), ("--recipe", "sed")],
+     ("--bandwidth", "0"), ("--operations", "-1"), ("--overhead", "-1"), ("--recipe", "sed")],
 )  # fmt: skip
 def test_bad_input_of_scale_is_one_line(flag, value, lab):
     assert flag[2:] in lab.refuses("scale", flag, value)

@@ -29,6 +29,8 @@ class Scale:
     """GB/s between workers; 1.25 is an Ethernet of 10 Gbit/s."""
     latency: float = 50.0
     """Microseconds of a message."""
+    overhead: float = 0.0
+    """Microseconds of each step that more workers do not share: the framework's."""
 
     def run(self) -> int:
         from microgpt_lab import floor, options, scale
@@ -39,10 +41,14 @@ class Scale:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}: it must be above 0")
+        if not self.overhead >= 0:
+            raise InputError(f"overhead is {self.overhead}: it must be 0 or more")
         rate = self.operations
         if rate is None:
             rate = floor.rates()["operations"]["float32"] / 1e9
-        cluster = scale.Cluster(rate * 1e9, self.bandwidth * 1e9, self.latency * 1e-6)
+        cluster = scale.Cluster(
+            rate * 1e9, self.bandwidth * 1e9, self.latency * 1e-6, self.overhead * 1e-6
+        )
         length = min(self.length, config.block_size)
         scale.show(config, VOCABULARY, length, widths, workers, cluster, plain_console())
         return 0

@@ -27,6 +27,7 @@ class Cluster:
     operations: float  # a second, of one worker, in this program: not its peak
     bandwidth: float  # bytes a second that a worker sends while it receives as many
     latency: float  # seconds for a message of no length
+    overhead: float = 0.0  # seconds of each step that more workers do not share
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def step(
     given = (config, vocab_size, workers, sharded)
     bytes_sent = sent(*given)
     wait = messages(*given) * c.latency + bytes_sent / c.bandwidth
-    return Step(todo.operations / c.operations, wait, bytes_sent, memory(*given))
+    compute = c.overhead + todo.operations / c.operations
+    return Step(compute, wait, bytes_sent, memory(*given))
 
 
 # ---------------------------------------------------------------- Showing
@@ -130,8 +132,8 @@ def show(
     """The table, and what it stands on."""
     console.print(
         f"{config.batch_size} documents of {length} targets a worker, {config.n_layer} layers\n"
-        f"{c.operations / 1e9:,.3g} GFLOP/s in a worker; {c.bandwidth / 1e9:,.3g} GB/s and "
-        f"{duration(c.latency)} a message between them\n"
+        f"{c.operations / 1e9:,.3g} GFLOP/s in a worker, and {duration(c.overhead)} a step; "
+        f"{c.bandwidth / 1e9:,.3g} GB/s and {duration(c.latency)} a message\n"
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for head in ("width", "workers", "", "memory", "sent", "computes", "waits", "weak", "strong"):
