@@ -54,7 +54,7 @@ class Row:
     @property
     def settings(self) -> dict[str, Any]:
         """For create(), as far as it knows them."""
-        return self.options | {"threads": self.threads}
+        return {"threads": self.threads} | self.options
 
     def label(self) -> dict[str, Any]:
         """What tells it from the other rows of a record."""
@@ -99,7 +99,7 @@ class Child:
     def __init__(self, row: Row) -> None:
         self.name, self.err = row.name, tempfile.TemporaryFile("w+")  # noqa: SIM115
         environment = row.version.environment
-        environment |= dict.fromkeys(floor.THREADS, str(row.threads))
+        environment |= dict.fromkeys(floor.THREADS, str(row.settings["threads"]))
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "microgpt_lab.bench_worker",
