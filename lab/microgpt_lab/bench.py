@@ -54,7 +54,8 @@ def start(row: Row, config: Config, recipe: str) -> Measured:
         child.__exit__()
         raise
     step, lap = told.pop("step"), told["lap"]
-    result = {**row.label(), "recipe": recipe, "reason": "", **told}
+    threads = row.settings["threads"]
+    result = {**row.label(), "recipe": recipe, "reason": "", "threads": threads, **told}
     result["rounds"] = [step] if step > SLOW else []
     return Measured(child, result, max(1, round(TURN / (step * lap))))
 
@@ -113,7 +114,7 @@ def summed_up(result: dict[str, Any], rates: dict[str, Any]) -> dict[str, Any]:
         "spread": spread(rounds),
         "compile": max(0.0, result["first"] - step),
         "rate": result["tokens"] / step,
-        "floor": floor.seconds(todo, rates, result["dtype"]),
+        "floor": floor.seconds(todo, rates, result["dtype"]) / result["threads"],
     }
 
 

@@ -1,5 +1,6 @@
 """What a record of a bench says: tables, what changed since another one, the README's part."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from microgpt_lab import bench_pictures, crossovers, files, sweeps, verify
-from microgpt_lab.bench_rows import quartiles
 from microgpt_lab.versions import ROOT
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -73,7 +73,7 @@ def show(record: Record, console: Console) -> None:
 
 
 LEGEND = (
-    "a step: median of the rounds; ±: half of them lie that near; tokens/s: real ones; start: "
+    "a step: median of the rounds; ±: all of them lie that near; tokens/s: real ones; start: "
     "from the command to the data being read; compile: what the first step takes beyond a "
     "later one; names: from the command to 20 names after the whole training; floor: the "
     "share of the time that its operations need at this machine's best speed"
@@ -136,20 +136,27 @@ def ends(record: Record) -> list[str]:
 
 
 def changes(old: Record, new: Record) -> list[dict[str, Any]]:
-    """Of each row in both: the ratio of its steps, and whether that is beyond the noise, as the
-    middle halves of both records' rounds do not meet, and more than what two processes of one
-    program differ by; None where one was measured once."""
+    """Of each row in both: the ratio of its steps, and whether that is beyond the noise; None
+    where one was measured once.
+
+    A whole run may meet a slow or a fast hour of the machine: `mood` is the ratio of the median
+    row of the recipe. Beyond the noise is a row whose ratio differs from that by more than
+    both spreads together, and by more than two processes of one program differ.
+    """
     found = []
     before = {identity(row): row for row in old["rows"] if "step" in row}
     for row in new["rows"]:
         was = before.get(identity(row))
         if was and "step" in row:
-            (low, high), (was_low, was_high) = (quartiles(r["rounds"]) for r in (row, was))
-            once = not (row["rounds"][1:] and was["rounds"][1:])
-            ratio = row["step"] / was["step"]
-            apart = low > was_high or high < was_low
-            beyond = None if once else apart and abs(ratio - 1) > crossovers.LEVEL
-            found.append({"row": row, "was": was, "ratio": ratio, "beyond": beyond})
+            found.append({"row": row, "was": was, "ratio": row["step"] / was["step"]})
+    for change in found:
+        row, was = change["row"], change["was"]
+        alike = [c["ratio"] for c in found if c["row"]["recipe"] == row["recipe"]]
+        mood = statistics.median(alike) if len(alike) > 2 else 1.0
+        off = abs(change["ratio"] / mood - 1)
+        once = not (row["rounds"][1:] and was["rounds"][1:])
+        noise = max(crossovers.LEVEL, row["spread"] + was["spread"])
+        change |= {"mood": mood, "beyond": None if once else off > noise}
     return found
 
 
@@ -199,7 +206,7 @@ def show_changes(old: Record, new: Record, console: Console) -> None:
     for change in found:
         row, was, beyond = change["row"], change["was"], change["beyond"]
         name, scale = unit(row["recipe"])
-        verdict = ("slower" if change["ratio"] > 1 else "faster") if beyond else ""
+        verdict = ("slower" if change["ratio"] > change["mood"] else "faster") if beyond else ""
         table.add_row(
             name_of(row),
             row["recipe"],
@@ -213,9 +220,11 @@ def show_changes(old: Record, new: Record, console: Console) -> None:
     console.print(table)
     told = [change for change in found if change["beyond"] is not None]
     beyond = sum(change["beyond"] for change in told)
+    moods = {change["row"]["recipe"]: change["mood"] for change in found}
+    said = ", ".join(f"{mood:.2f} in {recipe}" for recipe, mood in moods.items())
     console.print(
-        f"\n{beyond} of {len(told)} rows changed beyond the noise: the middle halves "
-        "of their rounds do not meet",
+        f"\n{beyond} of {len(told)} rows changed beyond the noise: their ratio differs by more "
+        f"than both ± from that of the machine as a whole, {said}",
         soft_wrap=True,
     )
 

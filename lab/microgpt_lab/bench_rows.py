@@ -165,16 +165,8 @@ class Child:
 # ---------------------------------------------------------------- Statistics
 
 
-def quartiles(rounds: Sequence[float]) -> tuple[float, float]:
-    """Between these lies the middle half of the rounds."""
-    if len(rounds) < 2:
-        return rounds[0], rounds[0]
-    low, _, high = statistics.quantiles(rounds, n=4, method="inclusive")
-    return low, high
-
-
 def spread(rounds: Sequence[float]) -> float:
-    """Half the distance between the quartiles, over the median. 0 for a single round, which
-    says nothing of it."""
-    low, high = quartiles(rounds)
-    return (high - low) / 2 / statistics.median(rounds)
+    """How far from the median the farthest round lies, over the median. 0 for a single round,
+    which says nothing of it."""
+    middle = statistics.median(rounds)
+    return max(abs(taken - middle) for taken in rounds) / middle
