@@ -136,7 +136,7 @@ class Ideas:
 
 @dataclass
 class Bench:
-    """Measure what every version costs, against the floor: tables, pictures, what pays when."""
+    """Measure what every version costs, against the floor: tables and pictures."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number, each with its variants."""

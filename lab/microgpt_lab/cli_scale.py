@@ -13,7 +13,7 @@ VOCABULARY = 27  # of the embedded names
 
 @dataclass
 class Scale:
-    """What many workers would cost: memory, communication and time of a step, by formula."""
+    """What many workers would cost: memory, communication, time of a step."""
 
     recipe: str = "scaled"
     """seed, gist or scaled: its layers, head width and documents a worker."""
