@@ -504,7 +504,7 @@ def session(me, store, pressed, config, options, own, how):
             microgpt.say(log, {"name": name})
             print(f"{i + 1:3}  {name}")
     watch.over.set()
-    dist.destroy_process_group()
+    workers.part(state)
 
 
 def open_log(path):

@@ -236,7 +236,7 @@ def worker(rank, ask, out):
             print(json.dumps(numbers(mine, dtype, options)), flush=True)
         for width, sharded in ask.get("held", []):
             print(held(mine, width, sharded), flush=True)
-        dist.destroy_process_group()
+        module.workers.part(None)
 
 for line in sys.stdin:
     ask = json.loads(line)
