@@ -460,6 +460,17 @@ def prepare(config, source="names", seed=42, prompt="", say=print):
     known = digest(docs)
     rng.shuffle(docs)
     tokenizer = Tokenizer(docs)
+    refuse_misfits(config, docs, tokenizer, prompt)
+    if cut := sum(len(doc) >= config.block_size for doc in docs):
+        say(f"{cut:,} of {len(docs):,} documents do not fit the block and are cut")
+    snapshot = initial(config, tokenizer.vocab_size, rng)
+    return SimpleNamespace(
+        docs=docs, digest=known, tokenizer=tokenizer, rng=rng, snapshot=snapshot,
+        prompt=tokenizer.encode(prompt)[1:-1],
+    )  # fmt: skip
+
+
+def refuse_misfits(config, docs, tokenizer, prompt):
     if config.batch_size > len(docs):
         raise InputError(
             f"batch_size {config.batch_size} exceeds the {len(docs)} documents"
@@ -472,13 +483,6 @@ def prepare(config, source="names", seed=42, prompt="", say=print):
         raise InputError(
             f"prompt {prompt!r} fills the block of {config.block_size} tokens"
         )
-    if cut := sum(len(doc) >= config.block_size for doc in docs):
-        say(f"{cut:,} of {len(docs):,} documents do not fit the block and are cut")
-    snapshot = initial(config, tokenizer.vocab_size, rng)
-    return SimpleNamespace(
-        docs=docs, digest=known, tokenizer=tokenizer, rng=rng, snapshot=snapshot,
-        prompt=tokenizer.encode(prompt)[1:-1],
-    )  # fmt: skip
 
 
 def create(config, snapshot, dtype: Literal["float64"] = "float64"):

@@ -38,18 +38,7 @@ def prepare(config, source, seed, prompt, say):
     rng = random.Random(seed)
     docs, letters, digest, cut = documents(path, rng, config.block_size)
     tokenizer = microgpt.Tokenizer(letters)
-    if config.batch_size > len(docs):
-        raise InputError(
-            f"batch_size {config.batch_size} exceeds the {len(docs)} documents"
-        )
-    if unknown := sorted(set(prompt) - letters):
-        raise InputError(
-            f"prompt {prompt!r} has {unknown}: the data know no such letters"
-        )
-    if len(prompt) >= config.block_size:
-        raise InputError(
-            f"prompt {prompt!r} fills the block of {config.block_size} tokens"
-        )
+    microgpt.refuse_misfits(config, docs, tokenizer, prompt)
     if cut:
         say(f"{cut:,} of {len(docs):,} documents do not fit the block and are cut")
     snapshot = microgpt.initial(config, tokenizer.vocab_size, rng)
