@@ -1,11 +1,12 @@
 """What many workers cost, by formulas that are counted another way here."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from microgpt import RECIPES, shapes
-from microgpt_lab import scale
+from microgpt_lab import scale, versions
 
 from lab_helpers import Lab
 
@@ -93,7 +94,29 @@ def test_the_table_fits_a_terminal_and_says_what_it_assumes(lab, monkeypatch):
     lines = lab.out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "40 GFLOP/s in a worker, and 2 ms a step; 1.5 GB/s and 40 µs a message" in lab.out
-    assert sum("sharded" in line for line in lines if "MiB" in line or "KiB" in line) == 9
+    assert sum("sharded" in line for line in lines if " kB" in line or " MB" in line) == 9
+
+
+PAGE = (versions.ROOT / "docs" / "scale.md").read_text()
+SHOWN = re.findall(r"^```\n\$ microgpt (scale .*)\n((?:.*\n)*?)```", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "shown"), SHOWN, ids=str)
+def test_the_page_shows_what_the_command_prints(command, shown, lab, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert lab(*command.split()) == 0
+    printed = "".join(f"{line.rstrip()}\n" for line in lab.out.splitlines())
+    assert printed.startswith(shown)
+
+
+def test_the_page_has_the_bytes_of_the_formula():
+    rows = re.findall(r"^\| width (\d+), (replicated|sharded) \| (.*) \|$", PAGE, re.MULTILINE)
+    assert len(SHOWN) == 2
+    assert len(rows) == 4
+    for width, how, cells in rows:
+        config = scale.widened(SCALED, int(width))
+        want = [scale.memory(config, 27, n, how == "sharded") for n in (1, 2, 4)]
+        assert [int(cell.replace(",", "")) for cell in cells.split(" | ")] == want
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from microgpt import Config, shapes
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from microgpt_lab import floor
@@ -144,8 +145,8 @@ def show(
             f"{width:,}" if width != before else "",
             f"{n:,}",
             "sharded" if sharded else "",
-            amount(one.memory),
-            amount(one.sent),
+            decimal(one.memory),
+            decimal(round(one.sent)),
             duration(one.compute),
             duration(one.exchange) if n > 1 else "–",
             f"{one.efficiency:.0%}",
@@ -159,12 +160,3 @@ def show(
         "alone; strong: how many times one worker's speed, on one worker's batch",
         style="dim",
     )
-
-
-def amount(count: float) -> str:
-    """Bytes, in three digits and a unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:,.3g} TiB"
