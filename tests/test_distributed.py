@@ -630,7 +630,7 @@ def shards(monkeypatch):
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """The same names as one text file, as text shards, and as text and Parquet."""
-    pa = pytest.importorskip("pyarrow")
+    import pyarrow as pa
     from pyarrow import parquet
 
     names = microgpt.load_documents()[:2000]
@@ -728,7 +728,7 @@ def test_data_that_cannot_be_read_are_refused(tmp_path, name, content, said):
 
 def test_a_parquet_file_must_say_which_column_has_the_documents(tmp_path):
     needs(TORCH)
-    pa = pytest.importorskip("pyarrow")
+    import pyarrow as pa
     from pyarrow import parquet
 
     columns = {"name": ["emma", "olivia"], "place": ["x", "y"], "number": [1, 2]}
@@ -749,7 +749,8 @@ def test_a_parquet_file_must_say_which_column_has_the_documents(tmp_path):
 
 def launches():
     """(file, the shell's words of its torchrun) of each example, and of the README."""
-    yaml = pytest.importorskip("yaml")
+    import yaml
+
     folder, scripts = FOLDER / "launch", []
     scripts.append(("slurm.sh", (folder / "slurm.sh").read_text()))
     scripts.append(("skypilot.yaml", yaml.safe_load((folder / "skypilot.yaml").read_text())["run"]))
@@ -787,7 +788,8 @@ def test_every_way_to_launch_it_has_options_that_are_there(monkeypatch):
 def test_launch_scripts_are_shell(name, tmp_path):
     path = FOLDER / "launch" / name
     if path.suffix == ".yaml":
-        yaml = pytest.importorskip("yaml")
+        import yaml
+
         parsed = yaml.safe_load(path.read_text())
         path = tmp_path / "run.sh"
         path.write_text(parsed["setup"] + parsed["run"])
