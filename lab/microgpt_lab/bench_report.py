@@ -237,8 +237,7 @@ def markdown(record: Record) -> str:
     rows: dict[str, dict[str, Record]] = {}
     for row in record["rows"]:
         if "step" in row:
-            name = f"{row['version'][:2]} {row['variant']}".strip()
-            rows.setdefault(name, {})[row["recipe"]] = row
+            rows.setdefault(crossovers.short(row), {})[row["recipe"]] = row
     heads = [
         "", "µs a step, `seed`", "of the floor", "ms a step, `scaled`", "of the floor",
         "tokens a second", "first step after", "twenty names after", "memory",

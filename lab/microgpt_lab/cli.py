@@ -1,7 +1,6 @@
 """One tiny GPT, many implementations: train, compare, verify, look."""
 
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -12,7 +11,7 @@ import tyro
 from microgpt import InputError
 from rich.table import Table
 
-from microgpt_lab import cli_checks, cli_runs, cli_scale
+from microgpt_lab import cli_checks, cli_runs, cli_scale, options
 from microgpt_lab.terminal import plain_console
 
 COMMANDS: dict[str, Any] = cli_runs.COMMANDS | cli_checks.COMMANDS | cli_scale.COMMANDS
@@ -28,9 +27,7 @@ def parse(arguments: list[str]) -> Any:
         arguments = [DEFAULT, *arguments]
     name = arguments[0]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-        raise InputError(f"no command {name!r}: {hint}")
+        raise InputError(f"no command {name!r}{options.hint(name, COMMANDS)}")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

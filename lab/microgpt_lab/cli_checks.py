@@ -36,7 +36,7 @@ class Verify:
     """Fail too if VERIFIED.md claims what this run does not show, or a version did not run."""
 
     def run(self) -> int:
-        from microgpt_lab import from_checkpoint, verify
+        from microgpt_lab import files, from_checkpoint, verify
 
         if self.program or self.results:
             return self.run_port()
@@ -51,9 +51,9 @@ class Verify:
         verify.show(rows, console)
         run = verify.record(rows)
         if self.json:
-            verify.write(self.json, verify.to_json(run))
+            files.write(self.json, verify.to_json(run))
         if self.write:
-            verify.write(verify.VERIFIED, verify.markdown(run))
+            files.write(verify.VERIFIED, verify.markdown(run))
             verify.into_readmes(run)
         lines = verify.shortfalls(rows, run) if self.check else []
         for line in lines:
@@ -61,7 +61,7 @@ class Verify:
         return 1 if lines or any(row.failures for row in rows) else 0
 
     def run_port(self) -> int:
-        from microgpt_lab import ports, vectors, verify
+        from microgpt_lab import files, ports, vectors, verify
 
         if self.versions or (self.program and self.results):
             raise InputError("verify takes versions, or --program, or --results")
@@ -73,7 +73,7 @@ class Verify:
             replies = ports.read_results(self.results, cases)
         ports.show(replies, Console())
         if self.json:
-            verify.write(self.json, verify.to_json(ports.record(replies)))
+            files.write(self.json, verify.to_json(ports.record(replies)))
         return 0 if ports.passed(replies) else 1
 
 
@@ -104,14 +104,14 @@ class Mutants:
     """Fail too if spec/MUTANTS.md is not what this run makes."""
 
     def run(self) -> int:
-        from microgpt_lab import mutants
+        from microgpt_lab import files, mutants
 
         console = Console()
         verdicts = list(mutants.run_all(self.versions, self.jobs))
         mutants.show(verdicts, console)
         page = mutants.markdown(verdicts)
         if self.write:
-            mutants.PAGE.write_text(page)
+            files.write(mutants.PAGE, page)
         stale = self.check and (not mutants.PAGE.exists() or mutants.PAGE.read_text() != page)
         if stale:
             console.print("[red]✗[/] spec/MUTANTS.md is not of this run: microgpt mutants --write")

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from microgpt import InputError
 from rich.console import Console
 from rich.table import Table
 
-from microgpt_lab import diagnose, ladder, vectors
+from microgpt_lab import diagnose, files, ladder, vectors
 from microgpt_lab.versions import ROOT, Version, pick
 
 VERIFIED = ROOT / "VERIFIED.md"
@@ -227,15 +226,6 @@ def to_json(value: Any) -> str:
     return json.dumps(clean(value), indent=1) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    except OSError as e:
-        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
-
-
 # ---------------------------------------------------------------- VERIFIED.md
 
 
@@ -350,7 +340,7 @@ def into_readmes(run: dict[str, Any]) -> None:
             head = f"{row['dtype']} {row['variant']}".strip()
             lines.append(f"| {head} | " + " | ".join(cells) + " |")
         before, rest = text.split(start)
-        write(readme, before + start + "\n".join(lines) + "\n" + end + rest.split(end)[1])
+        files.write(readme, before + start + "\n".join(lines) + "\n" + end + rest.split(end)[1])
 
 
 if __name__ == "__main__":
