@@ -12,6 +12,13 @@ from microgpt_lab.cli_runs import flag
 from microgpt_lab.terminal import plain_console
 
 
+def at_least(least: float, **numbers: float) -> None:
+    """Raises InputError for a number that is less, or none at all."""
+    for name, value in numbers.items():
+        if not value >= least:
+            raise InputError(f"{name} is {value}: it must be {least} or more")
+
+
 @dataclass
 class Verify:
     """Hold versions, or a port, against the golden vectors; status 1 on a failure."""
@@ -38,6 +45,8 @@ class Verify:
     def run(self) -> int:
         from microgpt_lab import files, from_checkpoint, verify
 
+        at_least(1, jobs=self.jobs)
+        at_least(0.001, timeout=self.timeout)
         if self.program or self.results:
             return self.run_port()
         console = Console()
@@ -106,6 +115,7 @@ class Mutants:
     def run(self) -> int:
         from microgpt_lab import files, mutants
 
+        at_least(1, jobs=self.jobs)
         console = Console()
         verdicts = list(mutants.run_all(self.versions, self.jobs))
         mutants.show(verdicts, console)
@@ -130,6 +140,7 @@ class Ideas:
     def run(self) -> int:
         from microgpt_lab import ideas
 
+        at_least(1, rounds=self.rounds, steps=self.steps)
         ideas.show(ideas.measure(self.rounds, self.steps), Console())
         return 0
 
