@@ -20,7 +20,8 @@ def _():
     import matplotlib.pyplot as plt
     import microgpt
     import numpy as np
-    from microgpt_lab import vectors, versions
+    from microgpt_lab.base import versions
+    from microgpt_lab.verification import vectors
 
     (numpy_version,) = versions.pick(["02"])
     program = numpy_version.load()

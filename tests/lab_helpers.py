@@ -5,7 +5,9 @@ import os
 import sys
 
 import pytest
-from microgpt_lab import cli, options, runs, versions
+from microgpt_lab.base import options, versions
+from microgpt_lab.commands import main
+from microgpt_lab.runs import run_folder
 
 NUMPY = next(name for name in versions.find() if name.startswith("02"))
 SMALL = ["--n-embd", "8", "--n-head", "2"]
@@ -26,14 +28,14 @@ def runnable(name):
 
 def losses_of(folder):
     """The losses in a run's log, whose steps are 1, 2, 3 … without a gap or a repeat."""
-    records = [record for record in runs.read_log(folder) if "loss" in record]
+    records = [record for record in run_folder.read_log(folder) if "loss" in record]
     assert [record["step"] for record in records] == [*range(1, len(records) + 1)]
     return [record["loss"] for record in records]
 
 
 def program(*arguments):
     """The command that runs the lab in a process of its own."""
-    return [sys.executable, "-m", "microgpt_lab.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "microgpt_lab.commands.main", *map(str, arguments)]
 
 
 def in_silence(*arguments):
@@ -41,7 +43,7 @@ def in_silence(*arguments):
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     sys.argv = ["microgpt", *arguments]
-    cli.main()
+    main.main()
 
 
 class Lab:
@@ -55,7 +57,7 @@ class Lab:
         self.capsys.readouterr()
         self.monkeypatch.setattr(sys, "argv", ["microgpt", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         self.out, self.err = self.capsys.readouterr()
         return ended.value.code or 0
 

@@ -1,0 +1,268 @@
+"""Checkpoints: they bring back every number, and whatever is wrong with one is one line."""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import struct
+from dataclasses import replace
+
+import microgpt
+import numpy as np
+import pytest
+import safetensors.numpy
+from microgpt import Config, InputError
+from microgpt_lab.runs import checkpoints
+from microgpt_lab.runs import export
+from microgpt_lab.base import files
+
+import lab_helpers
+
+CONFIG = Config(n_embd=4, n_head=2, block_size=5, steps=30)
+PLAN = checkpoints.Plan("seed", CONFIG, 42, "names", "0" * 64, "abc", 0.1)
+
+
+def a_checkpoint(dtype="float64"):
+    """One with something in every number."""
+    rng = random.Random(1)
+    first = checkpoints.first(PLAN, rng, "01_pure_python", about="me", options={"x": 1})
+    numbers = np.random.default_rng(2)
+    parts = [
+        {name: numbers.random(np.shape(rows)).astype(dtype) for name, rows in part.items()}
+        for part in first.snapshot[:3]
+    ]
+    return replace(first, snapshot=microgpt.Snapshot(*parts, 17))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "step-000017.safetensors"
+    checkpoints.write(path, a_checkpoint())
+    return path
+
+
+def edit(path, tensors=None, metadata=None):
+    """Write the file again with other tensors, or with other entries in its metadata."""
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    said = json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["microgpt"])
+    named = safetensors.numpy.load(raw) | (tensors or {})
+    named = {name: array for name, array in named.items() if array is not None}
+    said = {k: v for k, v in (said | (metadata or {})).items() if v is not None}
+    path.write_bytes(safetensors.numpy.save(named, {"microgpt": json.dumps(said)}))
+
+
+def refusal(path):
+    """The one line with which a file is refused; it names the file."""
+    with pytest.raises(InputError) as refused:
+        checkpoints.read(path)
+    assert "\n" not in str(refused.value)
+    assert str(path) in str(refused.value)
+    return str(refused.value)
+
+
+# ---------------------------------------------------------------- There and back
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_number_comes_back(tmp_path, dtype):
+    written = a_checkpoint(dtype)
+    checkpoints.write(tmp_path / "x.safetensors", written)
+    read = checkpoints.read(tmp_path / "x.safetensors")
+    assert replace(read, snapshot=None) == replace(written, snapshot=None)
+    assert read.step == 17
+    for got, want in zip(read.snapshot[:3], written.snapshot[:3]):
+        assert list(got) == list(microgpt.shapes(CONFIG, 4))
+        for name in want:
+            assert got[name].dtype == dtype
+            assert np.array_equal(got[name], want[name])
+
+
+def test_tensors_have_the_names_of_the_specification(path):
+    names = safetensors.numpy.load(path.read_bytes()).keys()
+    weights = set(microgpt.shapes(CONFIG, 4))
+    moments = {f"{m}_moment.{name}" for m in ("first", "second") for name in weights}
+    assert names == weights | moments
+
+
+def test_the_random_stream_goes_on_where_it_stood(path):
+    rng = random.Random(1)
+    microgpt.initial(CONFIG, 4, rng)
+    assert checkpoints.read(path).stream().random() == rng.random()
+
+
+def test_nested_lists_of_a_version_are_kept_in_double(tmp_path):
+    checkpoint = checkpoints.first(PLAN, random.Random(3), "01_pure_python")
+    checkpoints.write(tmp_path / "x.safetensors", checkpoint)
+    read = checkpoints.read(tmp_path / "x.safetensors").snapshot.weights
+    assert {k: v.tolist() for k, v in read.items()} == checkpoint.snapshot.weights
+
+
+@pytest.mark.parametrize("kind", ["json", "npz", "safetensors"])
+@pytest.mark.parametrize("moments", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exports_hold_every_number(tmp_path, kind, moments, dtype):
+    path, checkpoint = tmp_path / f"x.{kind}", a_checkpoint(dtype)
+    export.export(checkpoint, path, moments)
+    if kind == "json":
+        named = json.loads(path.read_text())["tensors"]
+    elif kind == "npz":
+        named = dict(np.load(path))
+        assert json.loads(str(named.pop("microgpt")))["step"] == 17
+    else:
+        named = safetensors.numpy.load(path.read_bytes())
+    want = checkpoints.tensors(checkpoint.snapshot, moments)
+    assert named.keys() == want.keys()
+    for name, array in want.items():
+        assert np.array_equal(np.array(named[name], dtype), array)
+
+
+def test_weights_alone_load_but_are_no_place_to_go_on_from(tmp_path):
+    path = tmp_path / "x.safetensors"
+    export.export(a_checkpoint(), path, moments=False)
+    read = checkpoints.read(path)
+    assert not read.complete
+    with pytest.raises(InputError, match="weights alone"):
+        export.export(read, tmp_path / "y.safetensors", moments=True)
+
+
+# ---------------------------------------------------------------- What is wrong with a file
+
+
+def test_a_file_cut_anywhere_is_refused(path):
+    raw = path.read_bytes()
+    for length in {*range(0, 40), *range(40, len(raw), 997), len(raw) - 1}:
+        path.write_bytes(raw[:length])
+        assert "cut short" in refusal(path)
+
+
+def test_a_damaged_file_is_refused_or_read_but_never_a_crash(path):
+    raw, chance = bytearray(path.read_bytes()), random.Random(4)
+    for _ in range(300):
+        changed = raw.copy()
+        place = chance.choice(
+            [chance.randrange(8), chance.randrange(2000), chance.randrange(len(raw))]
+        )
+        changed[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        with contextlib.suppress(InputError):
+            checkpoints.read(path)
+
+
+def test_other_files_are_refused(path, tmp_path):
+    path.write_text("I am a text, and a long one at that.")
+    assert "not a safetensors file" in refusal(path)
+    path.write_bytes(safetensors.numpy.save({"x": np.zeros(3)}))
+    assert "no checkpoint of microgpt" in refusal(path)
+    assert "cannot read" in refusal(tmp_path)
+    assert "No such file" in refusal(tmp_path / "nowhere")
+
+
+NAN = np.full((4, 4), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "says"),
+    [
+        ({"wte": np.zeros((4, 5))}, {}, "wte has shape (4, 5), its recipe makes it (4, 4)"),
+        ({"lm_head": None}, {}, "lm_head is missing"),
+        ({"second_moment.lm_head": None}, {}, "second_moment.lm_head is missing"),
+        ({"extra": np.zeros((1, 1))}, {}, "extra is none of its recipe's"),
+        ({"wte": NAN}, {}, "wte has nan at [0][0]"),
+        ({"second_moment.wte": -NAN / 0}, {}, "second_moment.wte has nan"),
+        ({"wte": np.zeros((4, 4), np.int32)}, {}, "must be float32 or float64"),
+        ({}, {"format": "microgpt-checkpoint/2"}, "format 2, this microgpt reads up to 1"),
+        ({}, {"format": "microgpt-weights/1"}, "is a microgpt-weights"),
+        ({}, {"format": "microgpt-checkpoint/x"}, "damaged"),
+        ({}, {"step": 31}, "the recipe has 30 steps"),
+        ({}, {"step": "many"}, "damaged"),
+        ({}, {"letters": None}, "damaged"),
+        ({}, {"letters": "abcd"}, "wte has shape (4, 4), its recipe makes it (5, 4)"),
+        ({}, {"config": {"n_embd": 4}}, "has shape"),
+        ({}, {"config": {"n_embd": 5}}, "no multiple"),
+        ({}, {"config": {"n_embed": 4}}, "damaged"),
+        ({}, {"config": None}, "damaged"),
+        ({}, {"rng": [3, [1, 2, 3], None]}, "damaged"),
+        ({}, {"rng": "x"}, "damaged"),
+    ],
+)
+def test_what_does_not_fit_is_named(path, tensors, metadata, says):
+    edit(path, tensors, metadata)
+    assert says in refusal(path)
+
+
+# ---------------------------------------------------------------- Writing
+
+
+def test_a_state_that_is_not_finite_is_not_written(tmp_path):
+    bad = a_checkpoint()
+    bad.snapshot.weights["wpe"][2, 1] = np.inf
+    with pytest.raises(InputError, match=r"wpe has inf at \[2\]\[1\] after step 17"):
+        checkpoints.write(tmp_path / "x.safetensors", bad)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_file_before_it_whole(path, monkeypatch, call):
+    before = path.read_bytes()
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    owner = os if call == "fsync" else type(path)
+    monkeypatch.setattr(owner, call, refuse)
+    with pytest.raises(InputError, match="No space left on device"):
+        files.write(path, b"new")
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_it_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    done = []
+    sync, rename = os.fsync, type(tmp_path).replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
+    monkeypatch.setattr(
+        type(tmp_path), "replace", lambda a, b: (done.append("rename"), rename(a, b))
+    )
+    files.write(tmp_path / "x", "x")
+    assert done == ["sync", "rename", "sync"]
+
+
+# ---------------------------------------------------------------- From one version to another
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """{version: the file that it leaves after six steps}, and 01's losses over twelve."""
+    config = Config(n_embd=8, n_head=2, n_layer=2, block_size=6, steps=12, batch_size=2)
+    docs = ["anna", "bea", "nan", "abe", "ebba", "ann", "en"]
+    tokenizer = microgpt.Tokenizer(docs)
+    letters = "".join(tokenizer.letters)
+    plan = checkpoints.Plan("seed", config, 42, "names", "0" * 64, letters, 0.0)
+    first = checkpoints.first(plan, random.Random(5), "")
+    batches = list(microgpt.batches(config, tokenizer, docs))
+    state = microgpt.create(config, first.snapshot)
+    right, found = list(microgpt.train(state, batches)), {}
+    folder = tmp_path_factory.mktemp("written")
+    for version in lab_helpers.HERE:
+        module = lab_helpers.module_of(version.name)
+        state = module.create(config, first.snapshot)
+        losses = [float(loss) for loss in module.train(state, batches[:6])]
+        path = folder / f"{version.name}.safetensors"
+        checkpoints.write(path, replace(first, snapshot=module.export(state)))
+        found[version.name] = path, losses
+    return right, batches, found
+
+
+@pytest.mark.parametrize("reader", [version.name for version in lab_helpers.HERE])
+@pytest.mark.parametrize("writer", [version.name for version in lab_helpers.HERE])
+def test_any_version_goes_on_where_any_other_stopped(written, writer, reader):
+    right, batches, found = written
+    path, losses = found[writer]
+    checkpoint, module = checkpoints.read(path), lab_helpers.module_of(reader)
+    assert checkpoint.step == 6
+    state = module.create(checkpoint.plan.config, checkpoint.snapshot)
+    losses = losses + [float(loss) for loss in module.train(state, batches[6:])]
+    assert losses == pytest.approx(right, rel=1e-5)
+    assert module.export(state).step == 12

@@ -1,0 +1,184 @@
+"""A comparison trains each version by itself, and measures what it says that it does."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import microgpt
+import pytest
+from microgpt_lab.runs import compare, worker
+from microgpt_lab.base import versions
+
+from lab_helpers import NUMPY, SMALL, Lab
+
+REFERENCE = versions.REFERENCE
+
+
+@pytest.fixture
+def lab(monkeypatch, capsys):
+    return Lab(monkeypatch, capsys)
+
+
+@pytest.fixture
+def names(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(microgpt.load_documents()[:400]))
+    return path
+
+
+def test_two_versions_beside_one_another(lab, names, tmp_path, monkeypatch):
+    """Losses, names and all; and why a third one did not run."""
+    monkeypatch.setenv("COLUMNS", "80")
+    found = versions.find()
+    missing = replace(found[NUMPY], name="99_missing", framework="no_such_module")
+    picked = [found[REFERENCE], found[NUMPY], missing]
+    monkeypatch.setattr(compare, "pick", lambda asked: picked)
+    out = tmp_path / "out"
+    data = ["--data", names, "--steps", 60, "--evaluate", 20]
+    assert lab("compare", *SMALL, *data, "--out", out) == 1
+    told = lab.out.replace(str(tmp_path), "").splitlines()
+    assert max(map(len, told)) <= 80 or "99_missing" in max(told, key=len)
+    assert "99_missing: not run: no_such_module is not installed: uv sync" in lab.out
+    assert "20 names, the same in all 2 versions" in lab.out
+
+    record = json.loads((out / "compare.json").read_text())
+    one, two, three = record["rows"]
+    assert (one["version"], two["version"], three["result"]) == (REFERENCE, NUMPY, None)
+    right = list(run_here(names, 60))
+    assert one["result"]["losses"] == right
+    assert two["result"]["losses"] == pytest.approx(right, rel=1e-5)
+    assert two["result"]["losses"] != right  # float32: a row of its own, and its own numbers
+    assert one["result"]["names"] == two["result"]["names"]
+    assert one["result"]["held_out"] == pytest.approx(two["result"]["held_out"], rel=1e-5)
+    for row in (one, two):
+        took = row["result"]
+        assert 0 < took["step"] < took["start"] < took["total"] < took["first_name"]
+        assert 2**23 < took["memory"] < 2**32
+        assert row["lines"] > 100
+    assert "<svg" in (out / "losses.svg").read_text()
+
+
+def run_here(names, steps):
+    """01's losses on what is not held out."""
+    config = microgpt.Config(n_embd=8, n_head=2, steps=steps)
+    docs = compare_documents(config, names)
+    snapshot = microgpt.initial(config, docs.tokenizer.vocab_size, docs.rng)
+    state = microgpt.create(config, snapshot)
+    return microgpt.train(state, microgpt.batches(config, docs.tokenizer, docs.train))
+
+
+def compare_documents(config, names):
+    return worker.documents.prepare(config, str(names), 42, 0.1)
+
+
+def test_what_a_version_raises_is_its_row_s_reason(lab, names, tmp_path):
+    wide = ["--n-head", 2, "--n-embd", 8, "--batch-size", 5000]
+    assert lab("compare", "01", "02", "--data", names, *wide, "--out", tmp_path / "out") == 1
+    assert lab.out.count("not run: batch_size 5000 exceeds the") == 2
+
+
+def test_a_process_that_dies_is_told(names, monkeypatch):
+    row = compare.Row(versions.find()[NUMPY])
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    request = {"config": {"steps": 1}, "seed": 1, "data": str(names)}
+    request |= {"held_out": 0.1, "evaluate": 1, "samples": 1}
+    compare.train(row, request, compare.Console())
+    assert row.reason == "it ended with: status 1"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_precision_that_a_version_lacks_is_a_reason(dtype):
+    rows = {row.version.name: row for row in compare.rows(["01", "02"], False, dtype)}
+    assert rows[NUMPY].options == {"dtype": dtype}
+    assert rows[REFERENCE].reason == ("" if dtype == "float64" else "it has no float32")
+
+
+def test_names_that_differ_stand_side_by_side(capsys):
+    def row(name, names):
+        result = worker.Result("", [1.0], names, None, 1, 1, 1, 1, 1)
+        return compare.Row(replace(versions.find()[NUMPY], name=name), result=result)
+
+    rows = [row("01_a", ["ann", "bo"]), row("02_b", ["ann", ""]), row("03_c", ["ann", "bo"])]
+    compare.show_names(rows, compare.Console(width=80, markup=False, highlight=False))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["names", "01", "=", "03", "02"], ["1", "ann", "ann"], ["2", "≠", "bo", '""']]
+
+
+# ---------------------------------------------------------------- Measuring
+
+
+class Clock:
+    """A clock that goes only when somebody waits, so that no machine is too busy for it."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def perf_counter(self):
+        return self.now
+
+    time = perf_counter
+
+    def wait_until(self, then):
+        self.now = max(self.now, then)
+
+
+class Lazy:
+    """A loss that is on its way until asked for."""
+
+    def __init__(self, clock, ready):
+        self.clock, self.ready = clock, ready
+
+    def __float__(self):
+        self.clock.wait_until(self.ready)
+        return 1.0
+
+
+class Chunked:
+    """A version that takes `size` steps of a millisecond at a time, one chunk ahead, and
+    needs a while to start."""
+
+    def __init__(self, clock, size, ahead):
+        self.clock, self.size, self.ahead, self.start = clock, size, ahead, 0.05
+
+    def train(self, state, batches):
+        batches, held, ready = iter(batches), [], self.clock.now + self.start
+        self.start = 0
+        while True:
+            chunk = [item for _, item in zip(range(self.size), batches)]
+            ready = max(ready, self.clock.now) + 1e-3 * len(chunk)
+            held.append([Lazy(self.clock, ready) for _ in chunk])
+            if len(held) > self.ahead or not chunk:
+                yield from held.pop(0)
+            if not chunk and not any(held):
+                return
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 64, 1000])
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_the_time_of_a_step_is_right_however_many_are_taken_at_once(monkeypatch, size, ahead):
+    clock = Clock()
+    monkeypatch.setattr(worker, "time", clock)
+    before = clock.now
+    version = Chunked(clock, size, ahead)
+    losses, windows, first = worker.timed(version, None, iter(range(200)))
+    assert losses == [1.0] * 200
+    assert worker.pace(windows, 200) == pytest.approx(1e-3, rel=0.1)
+    assert first - before == pytest.approx(0.051, abs=0.002)
+
+
+def test_peak_memory_is_the_process_s_own():
+    """A worker of a process that holds 300 MB does not seem to hold it too."""
+    code = (
+        "import subprocess, sys; held = b'x' * 300_000_000\n"
+        "code = 'from microgpt_lab.base.machine import peak_memory; print(peak_memory())'\n"
+        "print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout)"
+    )
+    peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
+    assert 2**23 < peak < 250_000_000
+
+
+def test_lines_of_code_are_no_comments_blanks_or_docstrings():
+    text = ['"""Doc', 'string."""', "", 'x = """kept', 'too"""  # no', "# no"]
+    source = "\n".join([*text, "def f():", "    'no'", "    return 1", ""])
+    assert compare.code_lines_of(source) == 4
