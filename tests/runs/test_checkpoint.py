@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from microgpt import Config, InputError
-from microgpt_lab.runs import checkpoints
-from microgpt_lab.runs import export
 from microgpt_lab.base import files
+from microgpt_lab.runs import checkpoints, export
 
 import lab_helpers
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import microgpt
 import pytest
-from microgpt_lab.runs import compare, worker
 from microgpt_lab.base import versions
+from microgpt_lab.runs import compare, worker
 
 from lab_helpers import NUMPY, SMALL, Lab
 

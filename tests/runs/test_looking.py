@@ -7,10 +7,9 @@ from dataclasses import replace
 import microgpt
 import numpy as np
 import pytest
-from microgpt_lab.runs import checkpoints
-from microgpt_lab.commands import main, doctor
-from microgpt_lab.runs import run_folder, sample, show
 from microgpt_lab.base import versions
+from microgpt_lab.commands import doctor, main
+from microgpt_lab.runs import checkpoints, run_folder, sample, show
 
 import lab_helpers
 from lab_helpers import NUMPY, SMALL

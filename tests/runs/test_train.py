@@ -17,9 +17,8 @@ from pathlib import Path
 import microgpt
 import pytest
 from microgpt import RECIPES
-from microgpt_lab.runs import checkpoints
-from microgpt_lab.runs import documents, run_folder
 from microgpt_lab.base import options
+from microgpt_lab.runs import checkpoints, documents, run_folder
 from microgpt_lab.verification import vectors
 
 import lab_helpers

@@ -5,8 +5,6 @@ computes: they take turns, round after round, so that a slow minute of the machi
 """
 
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +17,10 @@ from typing import Any
 import microgpt
 from microgpt import Config, InputError
 
-from microgpt_lab.base import files, options
+from microgpt_lab.base import files, machine, options
 from microgpt_lab.benchmark import lower_bound, sweeps
 from microgpt_lab.benchmark.rows import TURN, Child, Died, Row, Say, rows, spread
 from microgpt_lab.runs import run_folder
-from microgpt_lab.verification import verify
 
 FORMAT = "microgpt-bench/1"
 SLOW = 1.0  # seconds a step, beyond which a row is measured once
@@ -181,7 +178,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "date": date.today().isoformat(),
-        "machine": machine(),
+        "machine": machine.description(),
         "device": plan.device,
         "threads": 1,
         "rounds": plan.rounds,
@@ -196,15 +193,6 @@ def suits(row: Row, recipe: str) -> bool:
     """Variants are measured with what their version is made for, batches or documents."""
     batches = microgpt.RECIPES[recipe].batch_size > 1
     return not row.variant or row.version.batched == batches
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "processor": verify.machine(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from microgpt import InputError
 from rich.console import Console
 from rich.table import Table
 
-from microgpt_lab.base import files
+from microgpt_lab.base import files, json_text
 from microgpt_lab.base.versions import ROOT
 from microgpt_lab.benchmark import crossovers, pictures, sweeps
-from microgpt_lab.verification import verify
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 START, END = "<!-- bench -->", "<!-- /bench -->"
@@ -287,5 +286,5 @@ def keep(record: Record, out: Path) -> list[Path]:
 
 
 def write_record(record: Record, path: Path) -> Path:
-    files.write(path, verify.to_json(record))
+    files.write(path, json_text.to_json(record))
     return path

@@ -8,15 +8,9 @@ from microgpt import InputError
 from rich.console import Console
 from tyro.conf import Positional
 
-from microgpt_lab.base.terminal import plain_console
-from microgpt_lab.commands.running import flag
-
-
-def at_least(least: float, **numbers: float) -> None:
-    """Raises InputError for a number that is less, or none at all."""
-    for name, value in numbers.items():
-        if not value >= least:
-            raise InputError(f"{name} is {value}: it must be {least} or more")
+from microgpt_lab.base import json_text
+from microgpt_lab.commands.arguments import at_least, flag
+from microgpt_lab.verification import page
 
 
 @dataclass
@@ -61,18 +55,18 @@ class Verify:
         verify.show(rows, console)
         run = verify.record(rows)
         if self.json:
-            files.write(self.json, verify.to_json(run))
+            files.write(self.json, json_text.to_json(run))
         if self.write:
-            files.write(verify.VERIFIED, verify.markdown(run))
-            verify.into_readmes(run)
-        lines = verify.shortfalls(rows, run) if self.check else []
+            files.write(page.VERIFIED, page.markdown(run))
+            page.into_readmes(run)
+        lines = page.shortfalls(rows, run) if self.check else []
         for line in lines:
             console.print(f"[red]✗[/] {line}", highlight=False, soft_wrap=True)
         return 1 if lines or any(row.failures for row in rows) else 0
 
     def run_port(self) -> int:
         from microgpt_lab.base import files
-        from microgpt_lab.verification import ports, vectors, verify
+        from microgpt_lab.verification import ports, vectors
 
         if self.versions or (self.program and self.results):
             raise InputError("verify takes versions, or --program, or --results")
@@ -84,7 +78,7 @@ class Verify:
             replies = ports.read_results(self.results, cases)
         ports.show(replies, Console())
         if self.json:
-            files.write(self.json, verify.to_json(ports.record(replies)))
+            files.write(self.json, json_text.to_json(ports.record(replies)))
         return 0 if ports.passed(replies) else 1
 
 
@@ -131,89 +125,8 @@ class Mutants:
         return 0 if all(v.right for v in verdicts) and not stale else 1
 
 
-@dataclass
-class Ideas:
-    """Time 01 with each of its ideas undone: what each one buys."""
-
-    rounds: int = 3
-    """How often each variant takes its turn."""
-    steps: int = 50
-    """Steps of each turn."""
-
-    def run(self) -> int:
-        from microgpt_lab.benchmark import ideas
-
-        at_least(1, rounds=self.rounds, steps=self.steps)
-        ideas.show(ideas.measure(self.rounds, self.steps), Console())
-        return 0
-
-
-@dataclass
-class Bench:
-    """Measure what every version costs, against the floor: tables and pictures."""
-
-    versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
-    """By folder name or number, each with its variants."""
-    recipe: str = "seed,scaled"
-    """One or more of seed, gist and scaled."""
-    sweeps: str = "all"
-    """Some of width, layers, block, batch and threads; none; all."""
-    rounds: Annotated[int | None, flag("INT", "7, with --quick 3")] = None
-    """How often each row takes its turn."""
-    quick: bool = False
-    """Fewer rounds and no sweeps."""
-    dtype: Annotated[str | None, flag("DTYPE", "float32, where a version has it")] = None
-    """Precision: float32 or float64."""
-    device: str = "cpu"
-    """Where to compute, such as cpu or cuda."""
-    max_batch: int = 1024
-    """Where the sweep of batches ends."""
-    out: Annotated[Path | None, flag("FOLDER", "runs/<date>-bench")] = None
-    """Folder for bench.json, staircase.svg and sweeps.svg."""
-    json: Annotated[Path | None, flag("FILE", "none")] = None
-    """Write the record here too."""
-    from_: Annotated[Path | None, flag("FILE", "none", name="from")] = None
-    """Measure nothing: show this bench.json."""
-    against: Annotated[Path | None, flag("FILE", "none")] = None
-    """Say what has changed since this bench.json."""
-    write: bool = False
-    """Put the table into README.md, record and pictures into docs/."""
-
-    def run(self) -> int:
-        from microgpt_lab.benchmark import bench, report
-
-        old = bench.read(self.against) if self.against else None
-        console = plain_console()
-        if self.from_:
-            record, out = bench.read(self.from_), self.out
-        else:
-            plan = bench.plan(
-                self.versions, self.recipe, "none" if self.quick else self.sweeps,
-                (3 if self.quick else 7) if self.rounds is None else self.rounds,
-                self.dtype, self.device, self.max_batch,
-            )  # fmt: skip
-            out = self.out or bench.folder()
-            bench.room(out, *([self.json] if self.json else []))
-            with console.status("") as status:
-                record = bench.measure(plan, status.update)
-        kept = report.keep(record, out) if out else []
-        if self.json:
-            kept += [report.write_record(record, self.json)]
-        if self.write:
-            kept += report.write(record)
-        report.show(record, console)
-        if old:
-            console.print()
-            report.show_changes(old, record, console)
-        for path in kept:
-            console.print(f"wrote {path}", soft_wrap=True)
-        return 1 if bench.failed(record) else 0
-
-
 COMMANDS: dict[str, Any] = {
     "verify": Verify,
     "vectors": Vectors,
     "mutants": Mutants,
-    "ideas": Ideas,
-    "bench": Bench,
 }

@@ -21,9 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from microgpt_lab.base import options
+from microgpt_lab.base import machine, options
 from microgpt_lab.base.versions import ROOT, Version, pick
-from microgpt_lab.verification import verify
 
 LIBRARIES = ("numpy", "rich", "tyro", "safetensors", "matplotlib")
 PATIENCE = 120  # seconds for one version to answer
@@ -107,7 +106,7 @@ def memory() -> str:
 def surroundings() -> list[tuple[str, str, bool]]:
     """(what, what is there, whether that is well) beside the versions."""
     python = f"{platform.python_version()} ({platform.python_implementation()}), {sys.prefix}"
-    cores = f"{verify.machine()}, {os.cpu_count()} cores{memory()}"
+    cores = f"{machine.processor()}, {os.cpu_count()} cores{memory()}"
     threads = [f"{k}={v}" for k, v in os.environ.items() if k.endswith("_NUM_THREADS")]
     lines = [
         ("Python", python, sys.version_info >= (3, 11)),

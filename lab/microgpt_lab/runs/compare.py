@@ -18,11 +18,10 @@ from microgpt import Config
 from rich.console import Console
 from rich.table import Table
 
-from microgpt_lab.base import files, plots
-from microgpt_lab.runs import run_folder
-from microgpt_lab.verification import verify
+from microgpt_lab.base import files, json_text, machine
 from microgpt_lab.base.terminal import side_by_side
 from microgpt_lab.base.versions import Version, pick
+from microgpt_lab.runs import loss_pictures, run_folder
 from microgpt_lab.runs.worker import Request, Result
 
 
@@ -185,7 +184,7 @@ def record(found: Sequence[Row], request: dict[str, Any]) -> dict[str, Any]:
         "format": "microgpt-compare/1",
         "date": date.today().isoformat(),
         "python": sys.version.split()[0],
-        "processor": verify.machine(),
+        "processor": machine.processor(),
         "request": request,
         "rows": [
             {
@@ -220,11 +219,11 @@ def compare(
         if not row.reason:
             train(row, request | {"config": asdict(config)}, console)
     ran = {row.name: row.result for row in found if row.result}
-    text = verify.to_json(record(found, request | {"config": asdict(config)}))
+    text = json_text.to_json(record(found, request | {"config": asdict(config)}))
     files.write(out / "compare.json", text)  # first, so that no terminal can lose it
     if ran:
         curves = {name: result.losses for name, result in ran.items()}
-        plots.of_comparison(curves, next(iter(ran)), out / "losses.svg")
+        loss_pictures.draw_comparison(curves, next(iter(ran)), out / "losses.svg")
     show(found, console)
     if ran:
         console.print(f"\n{LEGEND}\n", style="dim")

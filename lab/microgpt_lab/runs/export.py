@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from microgpt import InputError
 
+from microgpt_lab.base import files, json_text
 from microgpt_lab.runs import checkpoints
-from microgpt_lab.base import files
-from microgpt_lab.verification import vectors
 from microgpt_lab.runs.checkpoints import Checkpoint
 
 KINDS = (".json", ".npz", ".safetensors")
@@ -48,4 +47,4 @@ def to_npz(said: dict[str, Any], named: dict[str, np.ndarray]) -> bytes:
 def to_json(said: dict[str, Any], named: dict[str, np.ndarray]) -> str:
     del said["rng"]
     tensors = {name: array.tolist() for name, array in named.items()}
-    return vectors.dump(said | {"tensors": tensors}) + "\n"
+    return json_text.dump(said | {"tensors": tensors}) + "\n"

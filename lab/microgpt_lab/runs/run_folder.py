@@ -26,8 +26,8 @@ from typing import Any
 
 from microgpt import InputError
 
-from microgpt_lab.runs import checkpoints
 from microgpt_lab.base import files
+from microgpt_lab.runs import checkpoints
 from microgpt_lab.runs.checkpoints import Checkpoint
 
 try:

@@ -15,8 +15,8 @@ from microgpt import InputError
 from rich.console import Console
 from rich.table import Table
 
-from microgpt_lab.runs import documents
 from microgpt_lab.base import options
+from microgpt_lab.runs import documents
 from microgpt_lab.runs.checkpoints import Checkpoint
 
 Logits = Callable[[Sequence[int]], list[list[float]]]

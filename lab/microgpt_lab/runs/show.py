@@ -16,10 +16,8 @@ from microgpt import InputError
 from rich.console import Console
 from rich.table import Table
 
-from microgpt_lab.runs import checkpoints
-from microgpt_lab.base import plots
-from microgpt_lab.runs import run_folder
-from microgpt_lab.verification import vectors
+from microgpt_lab.base import plots, trace
+from microgpt_lab.runs import checkpoints, run_folder
 from microgpt_lab.runs.checkpoints import Checkpoint, Plan
 
 END = "·"  # BOS, in text and pictures
@@ -55,13 +53,13 @@ def look(checkpoint: Checkpoint, name: str) -> Sight:
     tokens = tokenizer.encode(name)[: plan.config.block_size + 1]
     state = microgpt.create(plan.config, checkpoint.snapshot)
     seen: dict[str, list[Any]] = {}
-    with vectors.watching(state, lambda: seen):
+    with trace.recording(state, lambda: seen):
         z = np.array(microgpt.logits(state, tokens[:-1]))
     e = np.exp(z - z.max(axis=1, keepdims=True))
     T, layers = len(z), plan.config.n_layer
     attention = np.zeros((layers, plan.config.n_head, T, T))
     for layer in range(layers):
-        for t, heads in enumerate(vectors.numbers(seen[f"layer{layer}.attention"], "data")):
+        for t, heads in enumerate(trace.numbers(seen[f"layer{layer}.attention"], "data")):
             attention[layer, :, t, : t + 1] = heads
     return Sight(
         [*tokenizer.letters, END], tokens[:-1], tokens[1:],

@@ -22,13 +22,12 @@ from microgpt import InputError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from microgpt_lab.runs import checkpoints
-from microgpt_lab.runs import documents, run_folder
-from microgpt_lab.base import files, options, plots
+from microgpt_lab.base import files, options
+from microgpt_lab.base.terminal import duration, side_by_side
+from microgpt_lab.runs import checkpoints, documents, loss_pictures, run_folder
 from microgpt_lab.runs.checkpoints import Checkpoint, Plan
 from microgpt_lab.runs.documents import Documents
 from microgpt_lab.runs.run_folder import Run
-from microgpt_lab.base.terminal import duration, side_by_side
 
 GLIMPSE = 100  # held-out documents that are looked at on the way
 SHARE = 0.1  # of the time of training that such looks may take
@@ -211,7 +210,7 @@ class Session:
         with out.status("held-out loss …"):
             self.measure(self.settings.evaluate)
         names = self.names()
-        plots.of_run(folder)
+        loss_pictures.draw_run(folder)
         files.write(folder / "names.txt", "".join(f"{name}\n" for name in names))  # the last
         if self.held_out is not None:
             counted = self.settings.evaluate or len(self.docs.held_out)

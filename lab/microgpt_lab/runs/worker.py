@@ -19,9 +19,9 @@ import microgpt
 import numpy as np
 from microgpt import Config, InputError
 
-from microgpt_lab.runs import documents
 from microgpt_lab.base import options
 from microgpt_lab.base.machine import peak_memory
+from microgpt_lab.runs import documents
 
 WARM_UP = 0.2  # the share of the steps that are not timed
 WINDOW = 10  # steps, at the least, that are timed as one

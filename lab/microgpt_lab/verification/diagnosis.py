@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from microgpt_lab.base.versions import REFERENCE, Version, find, load_source
-from microgpt_lab.verification import checks, mutants
+from microgpt_lab.verification import answers, checks, mutants
+from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import Finding
 from microgpt_lab.verification.mutants import Mutant
-from microgpt_lab.verification.vectors import Case
 
 SMALL = 600  # numbers of weights up to which a case is tried on every mutant
 GENERIC = "02_numpy_manual_backprop"  # fast, and every gradient in it is a line to get wrong
@@ -109,7 +109,7 @@ def candidates(of: str, case: Case) -> Iterator[list[Mutant]]:
         if name == of or version is None or version.missing or not own:
             continue
         dtype = "float64" if "float64" in version.dtypes else "float32"
-        if all(f.passed for f in checks.climb(version.load(), case, dtype)):
+        if all(f.passed for f in answers.run_checks(version.load(), case, dtype)):
             yield own + shared
             break
     if of != REFERENCE:
@@ -136,7 +136,7 @@ def agreement(
     asked = {f.check for f in reply.findings}
     try:
         module = mutants.apply(version, group)
-        for check, answer in checks.ask(module, reply.case, dtype, {}):
+        for check, answer in answers.ask(module, reply.case, dtype, {}):
             if check in asked:
                 theirs = as_case(reply.case, answer)
                 found = checks.compare(theirs, reply.answer, check, reply.dtype)
@@ -204,7 +204,7 @@ def revert(of: str, case: Case) -> list[Mutant]:
             right = source.replace(mutant.replace, mutant.find)
             try:
                 module = load_source("reverted", version.path, right)
-                if all(f.passed for f in checks.climb(module, case, version.dtypes[-1])):
+                if all(f.passed for f in answers.run_checks(module, case, version.dtypes[-1])):
                     found.append(mutant)
             except Exception:
                 continue

@@ -12,7 +12,7 @@ import microgpt
 from microgpt_lab.runs import documents, run_folder
 from microgpt_lab.runs.checkpoints import Checkpoint
 from microgpt_lab.verification import vectors, verify
-from microgpt_lab.verification.vectors import Case
+from microgpt_lab.verification.cases import Case, Plan
 
 STEPS = 20
 BATCH = 4  # documents a step at most: 01 has to take these steps too
@@ -60,7 +60,7 @@ def case_of(checkpoint: Checkpoint) -> Case:
     gradients = microgpt.loss_and_grads(microgpt.create(config, snapshot), batch)[1]
     zero = {name.split(".")[-1] for name, rows in gradients.items() if not any(map(any, rows))}
     case["zero_gradients"] = sorted(zero)
-    plan_of_it = vectors.Plan(
+    plan_of_it = Plan(
         case["id"], "", "", "", config, names=NAMES, steps=STEPS, zeros=" ".join(zero)
     )
     return case | {"answer": vectors.solve(plan_of_it, case, tokenizer)}

@@ -21,7 +21,7 @@ from microgpt import InputError
 from rich.console import Console
 
 from microgpt_lab.base.versions import REFERENCE, ROOT, Version, edited, find, load_source, pick
-from microgpt_lab.verification import checks, vectors
+from microgpt_lab.verification import answers, vectors
 from microgpt_lab.verification.checks import Finding
 
 FOLDER = ROOT / "spec" / "mutants"
@@ -100,7 +100,7 @@ def judge(version: Version, mutant: Mutant, dtype: str) -> Finding | None:
     for case in vectors.read_for(mutant.variant):
         if mutant.harmless and case["id"] not in HARMLESS:
             continue
-        for finding in checks.climb(module, case, dtype, options):
+        for finding in answers.run_checks(module, case, dtype, options):
             if not finding.passed:
                 return finding
     return None

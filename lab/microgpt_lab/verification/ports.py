@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from microgpt_lab.verification import checks, diagnosis
+from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import Finding
-from microgpt_lab.verification.vectors import Case
 
 
 @dataclass
