@@ -13,7 +13,17 @@ import microgpt
 import numpy as np
 import pytest
 from microgpt_lab.base import versions
-from microgpt_lab.verification import checks, diagnosis, mutants, ports, vectors, verify
+from microgpt_lab.verification import (
+    answers,
+    cases,
+    checks,
+    diagnosis,
+    mutants,
+    page,
+    ports,
+    vectors,
+    verify,
+)
 
 CASES = {case["id"]: case for case in vectors.read()}
 TINY = [case for case in CASES.values() if diagnosis.count(case) <= diagnosis.SMALL]
@@ -23,7 +33,7 @@ NUMPY = versions.find()[diagnosis.GENERIC]
 @np.errstate(all="ignore")  # a wrong program may well divide by zero
 def answer_of(module, case):
     """A version's answer to a case in the form that a port gives it in."""
-    *_, (_, answer) = checks.ask(module, case, "float64", {})
+    *_, (_, answer) = answers.ask(module, case, "float64", {})
     levels = ["forward", "gradients", "training", "sampling"]
     return {"id": case["id"], "dtype": "float64", "levels": levels} | diagnosis.plain(answer)
 
@@ -31,7 +41,7 @@ def answer_of(module, case):
 # ---------------------------------------------------------------- Vectors
 
 
-@pytest.mark.parametrize("plan", vectors.PLANS, ids=lambda plan: plan.id)
+@pytest.mark.parametrize("plan", cases.PLANS, ids=lambda plan: plan.id)
 def test_vectors_are_what_the_reference_makes(plan):
     made = vectors.make(plan)
     stored = (vectors.FOLDER / f"{plan.id}.json").read_text()
@@ -223,8 +233,8 @@ def test_the_port_in_c_passes_every_level(c_port):
     replies = ports.run_program(c_port(), list(CASES.values()), 60)
     for reply in replies:
         assert not [f.line() for f in reply.findings if not f.passed]
-    checks = {f.check for r in replies for f in r.findings}
-    assert checks == set(checks.CHECKS) - {"permuted batch"}
+    asked = {f.check for r in replies for f in r.findings}
+    assert asked == set(checks.CHECKS) - {"permuted batch"}
 
 
 C_MISTAKES = {
@@ -325,14 +335,14 @@ def fake_run(status, worst):
 
 
 def test_a_page_may_claim_what_a_run_shows_and_no_more():
-    page = verify.markdown(fake_run("pass", 1e-14))
-    assert verify.overclaims(page, fake_run("pass", 3e-13)) == []
-    assert verify.overclaims(page, fake_run("exact", 0.0)) == []
-    lines = verify.overclaims(page, fake_run("FAIL", math.inf))
+    text = page.markdown(fake_run("pass", 1e-14))
+    assert page.overclaims(text, fake_run("pass", 3e-13)) == []
+    assert page.overclaims(text, fake_run("exact", 0.0)) == []
+    lines = page.overclaims(text, fake_run("FAIL", math.inf))
     assert len(lines) == len(verify.COLUMNS)
     assert "claimed pass, the run shows FAIL" in lines[0]
-    assert verify.overclaims(page, fake_run("pass", 0.0) | {"rows": []})
-    assert verify.overclaims("", fake_run("exact", 0.0))
+    assert page.overclaims(text, fake_run("pass", 0.0) | {"rows": []})
+    assert page.overclaims("", fake_run("exact", 0.0))
 
 
 def test_bad_input_of_verify_is_refused():
