@@ -555,7 +555,7 @@ def test_a_row_that_dies_in_a_round_keeps_its_reason_and_its_turn_passes():
 
 def test_what_a_framework_prints_is_no_answer():
     code = (
-        "import sys; from microgpt_lab import bench_worker as w\n"
+        "import sys; from microgpt_lab.benchmark import worker as w\n"
         f"sys.argv = ['', {NUMPY!r}, '0']\n"
         "w.Worker.take = lambda self, laps: print('noise') or {'step': 1.0}\n"
         "w.main()"
