@@ -1,13 +1,19 @@
-"""microGPT: a GPT that learns to make up names, the whole of it in one file.
+"""microGPT: a GPT that learns to make up names, whole, in one file of plain Python.
 
-Nothing but Python's standard library. Read it from top to bottom: documents, tokens,
-autograd, weights, the model, its training, its dreams. SPEC.md says the same in
-formulas, and a comment such as S9 names the rule there. All that stands above
-"Running it" is the algorithm, and the reference for every other version.
+Read it from top to bottom: tokens, autograd, weights, the model, its loss, Adam,
+training, sampling. That is the whole algorithm, and the reference for every other
+version. Below it stand the interface for other programs, then recipes, documents and
+the command line. SPEC.md says the same in formulas: a comment such as S9 names a rule.
 
     python microgpt.py            trains in a few seconds, then makes up twenty names
     python microgpt.py --help     every number of a run is an option
 """
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - older ones lack what is imported below
+    sys.stderr.write(f"error: Python {sys.version.split()[0]} is older than 3.11\n")
+    sys.exit(2)
 
 import argparse
 import functools
@@ -21,160 +27,19 @@ import os
 import platform
 import random
 import signal
-import sys
 import time
 import urllib.request
 from bisect import bisect
 from collections import deque
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate, chain, pairwise, takewhile
 from operator import mul
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, NamedTuple, get_args
 
-# ---------------------------------------------------------------- Recipe
-
-
-class InputError(Exception):
-    """What a person asked for cannot work: one line with the value and what would."""
-
-
-def number(default, low, high, meaning):
-    return field(default=default, metadata={"limits": (low, high), "help": meaning})
-
-
-@dataclass(frozen=True)
-class Config:
-    """A recipe (S12): every number that makes one run differ from another."""
-
-    n_embd: int = number(16, 1, 4096, "width of the residual stream")
-    n_head: int = number(4, 1, 256, "attention heads, which share the width")
-    n_layer: int = number(1, 1, 64, "layers of attention and MLP")
-    block_size: int = number(8, 1, 4096, "longest context, in tokens")
-    init_std: float = number(0.02, 1e-9, 10, "standard deviation of the first weights")
-    zero_init: bool = number(True, 0, 1, "start attn_wo and mlp_fc2 at zero")
-    relu_power: int = number(2, 1, 4, "the MLP's activation is max(0, x) to this power")
-    learning_rate: float = number(0.01, 1e-9, 10, "learning rate of the first step")
-    beta1: float = number(0.9, 0, 0.99999, "Adam's decay of the mean gradient")
-    beta2: float = number(0.95, 0, 0.99999, "Adam's decay of the mean squared gradient")
-    schedule: Literal["cosine", "linear"] = field(
-        default="cosine", metadata={"help": "how the learning rate falls to zero"}
-    )
-    steps: int = number(500, 1, 10**9, "optimizer steps")
-    batch_size: int = number(1, 1, 10**6, "documents in a step")
-    temperature: float = number(0.5, 1e-3, 1e3, "below 1 is bolder, above 1 is wilder")
-
-    def __post_init__(self):
-        for f in fields(self):
-            if "limits" in f.metadata:
-                value, (low, high) = getattr(self, f.name), f.metadata["limits"]
-                if not low <= value <= high:  # so that NaN is refused too
-                    raise InputError(
-                        f"{f.name} is {value}: it must lie in {low} … {high}"
-                    )
-        if self.n_embd % self.n_head:
-            raise InputError(
-                f"n_embd {self.n_embd} is no multiple of n_head {self.n_head}"
-            )
-
-
-RECIPES = {
-    "seed": Config(),
-    "gist": Config(
-        block_size=16, init_std=0.08, zero_init=False, relu_power=1,
-        beta1=0.85, beta2=0.99, schedule="linear", steps=1000,
-    ),
-    "scaled": Config(n_embd=64, n_layer=2, block_size=16, batch_size=32, steps=1000),
-}  # fmt: skip
-
-# ---------------------------------------------------------------- Documents
-
-ROOT = Path(__file__).resolve().parent.parent
-MAKEMORE = (
-    "https://raw.githubusercontent.com/karpathy/makemore/"
-    "988aa59e4d8fefa526d06f3b453ad116258398d4/names.txt"
-)
-SHA256 = {  # of the lines, each with a newline: copies differ in the final one
-    "names": "aec607bd1a59dd33d973a1742803d5012dadd56f6fa3966c1bf5466fb1894442",
-    "makemore": "816d2a728695db28a20e17eae61c9c423091a511b3df09a06a489dccbf0876c7",
-}
-
-
-def digest(docs):
-    return hashlib.sha256("".join(f"{doc}\n" for doc in docs).encode()).hexdigest()
-
-
-def load_documents(source="names", say=print):
-    """The documents of a file, a URL, makemore or the embedded names (S1.1)."""
-    path = ROOT / "data" / "names.txt" if source == "names" else Path(source)
-    if source == "names" and not path.exists():
-        say(f"there is no {path}: taking makemore's names instead")
-        source = "makemore"
-    url = MAKEMORE if source == "makemore" else source
-    if remote := url.startswith(("http://", "https://")):
-        key = hashlib.sha256(url.encode()).hexdigest()[:16]
-        path = Path(__file__).resolve().with_name(".cache") / f"{key}.txt"
-    try:
-        if remote and not path.exists():
-            say(f"downloading {url}")
-            raw = fetch(url)
-            parse(raw, source)  # what is wrong is not kept
-            save(path, raw)
-        return parse(path.read_bytes(), source)
-    except (OSError, ValueError, http.client.HTTPException) as e:
-        reason = " ".join(str(getattr(e, "strerror", 0) or e).split())  # one line
-        raise InputError(
-            f"cannot read data {source!r} ({reason}): give a file with one document a "
-            "line, names, or with a network makemore or a URL"
-        ) from None
-
-
-def parse(raw, source):
-    """The lines that are not empty, refused if nothing can be learned from them."""
-    try:
-        docs = [line.strip() for line in raw.decode("utf-8-sig").split("\n")]
-    except UnicodeDecodeError as e:
-        raise InputError(f"data {source} is not UTF-8 text: byte {e.start}") from None
-    docs = [doc for doc in docs if doc]
-    letters = set("".join(docs))
-    if "\0" in letters:
-        raise InputError(
-            f"data {source} is binary: it must be text, one document a line"
-        )
-    if len(docs) < 2 or len(letters) < 2:
-        found = f"{len(docs)} document(s) with {len(letters)} different letter(s)"
-        raise InputError(f"data {source} has {found}: it takes at least 2 of each")
-    if digest(docs) != SHA256.get(source, digest(docs)):
-        raise InputError(
-            f"data {source} has SHA-256 {digest(docs)}, not {SHA256[source]}"
-        )
-    return docs
-
-
-def fetch(url, seconds=60, limit=2**26):
-    """All the bytes of a URL, or an OSError that says why not."""
-    deadline, raw = time.monotonic() + seconds, bytearray()
-    with urllib.request.urlopen(url, timeout=min(10, seconds)) as reply:
-        while chunk := reply.read1(2**16):
-            raw += chunk
-            if len(raw) > limit or time.monotonic() > deadline:
-                raise OSError(f"over {limit:,} bytes or {seconds} seconds")
-        if len(raw) != int(reply.headers.get("Content-Length") or len(raw)):
-            raise OSError(f"cut off after {len(raw):,} bytes")
-    return raw
-
-
-def save(path, raw):
-    """Write a file whole or not at all: a temporary name, then one rename."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        part.write_bytes(raw)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
+# C n_embd, H heads, D head_dim = C / H, V vocabulary, T tokens so far. A vector is a
+# list of Values, a matrix a list of rows: (out, in) has `out` rows of `in` numbers.
 
 # ---------------------------------------------------------------- Tokens
 
@@ -201,27 +66,28 @@ tape = []  # every Value that an operation made, in the order in which they were
 
 
 class Value:
-    """A number that knows what it was made from, and how it changes with each part."""
+    """A number that remembers which numbers it was computed from, its children, and its
+    slope in each of them: local_grads[i] is d self / d children[i]."""
 
     __slots__ = ("data", "grad", "children", "local_grads")
 
     def __init__(self, data, children=(), local_grads=()):
         self.data = data
-        self.grad = 0.0  # d loss / d self
+        self.grad = 0.0  # d loss / d self, which backward() fills in
         self.children = children
-        self.local_grads = local_grads  # local_grads[i] = d self / d children[i]
+        self.local_grads = local_grads
         if children:
             tape.append(self)
 
-    def __add__(self, other):
+    def __add__(self, other):  # y = a + b,  so  dy/da = 1  and  dy/db = 1
         return Value(self.data + other.data, (self, other), (1.0, 1.0))
 
-    def __mul__(self, other):
+    def __mul__(self, other):  # y = a b,  so  dy/da = b  and  dy/db = a
         return Value(self.data * other.data, (self, other), (other.data, self.data))
 
 
 class Weight(Value):
-    """A leaf, which training moves: it carries Adam's two moments along."""
+    """A number that training changes. It also holds Adam's two moments."""
 
     __slots__ = ("m", "v")
 
@@ -231,26 +97,33 @@ class Weight(Value):
 
 
 def backward(loss):
-    """The chain rule, from the loss to the leaves. Whatever used a Value stands later
-    on the tape: read backwards, it meets each Value with its grad complete."""
+    """The chain rule, from the loss back to the weights. Everything that was computed
+    from a Value stands later on the tape. So in reverse order each Value's grad is
+    complete when the loop reaches it."""
     loss.grad = 1.0
     for value in reversed(tape):
-        if grad := value.grad:  # a zero has nothing to pass on
+        grad = value.grad
+        if grad:  # a zero would only add zeros
             for child, local_grad in zip(value.children, value.local_grads):
                 child.grad += local_grad * grad  # += as others may use this child too
     tape.clear()
+
+
+# Each operation below makes one Value of many numbers at once: a few large steps on the
+# tape are much faster than many small ones. Its first comment derives its slopes.
 
 
 def data(values):
     return [value.data for value in values]
 
 
-# from 3.12 on Python has it
+# Python 3.12 and newer have math.sumprod; older ones use this
 sumprod = getattr(math, "sumprod", lambda x, y: sum(map(mul, x, y)))
 
 
 def linear(x, w):
-    """Each row of w times x, each product one Value. (in,), (out, in) -> (out,)"""
+    """The matrix w times the vector x. (in,), (out, in) -> (out,)"""
+    # y_i = Σ_j w_ij x_j,  so  dy_i/dw_ij = x_j  and  dy_i/dx_j = w_ij
     x_data, out = data(x), []
     for row in w:
         w_data = data(row)
@@ -259,24 +132,29 @@ def linear(x, w):
 
 
 def relu(x, power):
+    """max(0, x) to a power: 1 is ReLU, 2 is squared ReLU (S7.2)."""
+    # y = max(0, x)^p,  so  dy/dx = p max(0, x)^(p-1),  and 0 where x <= 0
     y = max(0.0, x.data)
     return Value(y**power, (x,), (power * y ** (power - 1) if y else 0.0,))
 
 
 def inverse_rms(x):
-    """1 / sqrt(mean(x²) + eps): by what RMSNorm scales x (S5)."""
+    """1 / sqrt(mean(x²) + eps), the factor by which RMSNorm multiplies x (S5)."""
+    # s = (mean(x²) + eps)^(-1/2),  so  ds/dx_i = -1/2 s³ · 2 x_i / C = -s³ x_i / C
     xs = data(x)
     scale = (sumprod(xs, xs) / len(xs) + 1e-5) ** -0.5
     return Value(scale, x, [-(scale**3) / len(xs) * xi for xi in xs])
 
 
 def exponentials(xs):
-    top = max(xs)  # softmax is shift-invariant: this only prevents overflow
+    top = max(xs)  # softmax is shift-invariant: subtracting it only prevents overflow
     exps = [math.exp(x - top) for x in xs]
     return exps, sum(exps), top
 
 
 def softmax(x):
+    """Scores to probabilities: each e^x over the sum of all (S6.5). (n,) -> (n,)"""
+    # p_i = e^x_i / Σ_k e^x_k,  so  dp_i/dx_j = p_i (1 - p_i) if i = j,  else -p_i p_j
     exps, total, _ = exponentials(data(x))
     p = [e / total for e in exps]
     return [
@@ -286,7 +164,9 @@ def softmax(x):
 
 
 def cross_entropy(x, target):
-    """-log softmax(x)[target]. Its gradient: what was predicted less what is true."""
+    """-log softmax(x)[target], the loss of one target (S8.1). (V,) -> one Value"""
+    # loss = log Σ_k e^x_k - x_target,  so  dloss/dx_j = p_j,  p_j - 1 at the target:
+    # predicted probabilities minus the one-hot target
     exps, total, top = exponentials(data(x))
     local_grads = [e / total for e in exps]
     local_grads[target] -= 1.0
@@ -294,6 +174,8 @@ def cross_entropy(x, target):
 
 
 def mean(x, n):
+    """The sum of x over n."""
+    # y = Σ_i x_i / n,  so  dy/dx_i = 1 / n
     return Value(sum(data(x)) / n, x, [1.0 / n] * len(x))
 
 
@@ -301,9 +183,12 @@ def mean(x, n):
 
 
 def shapes(config, vocab_size):
-    """{name: (rows, columns, deviation)} of the weights, in order of drawing (S3)."""
+    """{name: (rows, columns, standard deviation)} of the weights, in the order in which
+    they are drawn (S3)."""
     C, std = config.n_embd, config.init_std
-    last = 0.0 if config.zero_init else std  # what ends a branch may start silent
+    # the last matrix of attention and of the MLP may start at zero: then a layer adds
+    # nothing to its input at first
+    last = 0.0 if config.zero_init else std
     table = {"wte": (vocab_size, C, std), "wpe": (config.block_size, C, std)}
     table["lm_head"] = (vocab_size, C, std)
     for i in range(config.n_layer):
@@ -315,7 +200,8 @@ def shapes(config, vocab_size):
 
 
 class Snapshot(NamedTuple):
-    """All that training carries from step to step; each of the three {name: rows}."""
+    """Everything that training carries from step to step (S13). The first three are
+    {name: rows}, the last is the number of steps taken."""
 
     weights: dict
     first_moment: dict
@@ -324,7 +210,7 @@ class Snapshot(NamedTuple):
 
 
 def initial(config, vocab_size, rng):
-    """What training starts from: normal draws (S3.3), moments zero."""
+    """What training starts from: normally distributed weights (S3.3), moments zero."""
     table = shapes(config, vocab_size)
     weights = {
         name: [[rng.gauss(0, std) for _ in range(columns)] for _ in range(rows)]
@@ -338,35 +224,41 @@ def initial(config, vocab_size, rng):
 
 
 def rmsnorm(x):
+    """Scale a vector to unit mean square (S5). (C,) -> (C,)"""
     scale = inverse_rms(x)
     return [xi * scale for xi in x]
 
 
 def attention(q, keys, values, head_dim):
-    """What each head reads from the tokens so far: values, as its q meets keys (S6)."""
+    """Each head's output: the average of the values so far, weighted by how well the
+    query matches each key (S6). (C,), (T, C), (T, C) -> (C,)"""
     out, scale = [], Value(head_dim**-0.5)
     for start in range(0, len(q), head_dim):
-        head = slice(start, start + head_dim)
-        scores = [s * scale for s in linear(q[head], [k[head] for k in keys])]
-        out += linear(softmax(scores), [list(v) for v in zip(*values)][head])
+        head = slice(start, start + head_dim)  # this head's part of q, k and v
+        scores = [s * scale for s in linear(q[head], [k[head] for k in keys])]  # (T,)
+        out += linear(softmax(scores), [list(v) for v in zip(*values)][head])  # += (D,)
     return out
 
 
 def forward(config, w, token, position, cache):
-    """The logits of what follows one token. cache: keys and values of each layer."""
-    x = [t + p for t, p in zip(w["wte"][token], w["wpe"][position])]
-    x = rmsnorm(x)  # S4.2: here too, but not before lm_head
+    """The logits of the next token after this one. cache holds each layer's keys and
+    values of the tokens so far, to which this token adds its own. -> (V,)"""
+    x = [t + p for t, p in zip(w["wte"][token], w["wpe"][position])]  # (C,)
+    x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
     for i, (keys, values) in enumerate(cache):
+        # attention: gather information from earlier tokens
         h = rmsnorm(x)
-        q = linear(h, w[f"layer{i}.attn_wq"])
-        keys.append(linear(h, w[f"layer{i}.attn_wk"]))
-        values.append(linear(h, w[f"layer{i}.attn_wv"]))
+        q = linear(h, w[f"layer{i}.attn_wq"])  # (C,): what this token looks for
+        keys.append(linear(h, w[f"layer{i}.attn_wk"]))  # (T, C): what each token offers
+        values.append(linear(h, w[f"layer{i}.attn_wv"]))  # (T, C): what it passes on
         h = attention(q, keys, values, config.n_embd // config.n_head)
         x = [xi + hi for xi, hi in zip(x, linear(h, w[f"layer{i}.attn_wo"]))]
+        # MLP: compute with what was gathered
         h = rmsnorm(x)
-        h = [relu(hi, config.relu_power) for hi in linear(h, w[f"layer{i}.mlp_fc1"])]
-        x = [xi + hi for xi, hi in zip(x, linear(h, w[f"layer{i}.mlp_fc2"]))]
-    return linear(x, w["lm_head"])
+        h = linear(h, w[f"layer{i}.mlp_fc1"])  # (4C,)
+        h = [relu(hi, config.relu_power) for hi in h]
+        x = [xi + hi for xi, hi in zip(x, linear(h, w[f"layer{i}.mlp_fc2"]))]  # (C,)
+    return linear(x, w["lm_head"])  # (V,)
 
 
 # ---------------------------------------------------------------- Loss and training
@@ -375,7 +267,7 @@ def forward(config, w, token, position, cache):
 def loss_and_backward(state, batch):
     """The mean loss of all targets (S8). Adds its gradient to the weights' grads."""
     n, total = sum(len(tokens) - 1 for tokens in batch), 0.0
-    for tokens in batch:  # one graph a document, so that memory stays flat
+    for tokens in batch:  # one graph for each document, so that memory stays small
         cache = [([], []) for _ in range(state.config.n_layer)]
         losses = [
             cross_entropy(forward(state.config, state.w, token, t, cache), target)
@@ -388,21 +280,24 @@ def loss_and_backward(state, batch):
 
 
 def adam(state, learning_rate):
-    """Adam with bias correction, eps outside the root; grads are spent (S9)."""
+    """Move each weight against its mean gradient, divided by the gradient's usual size.
+    Gradients are reset to zero (S9)."""
     state.step += 1
     beta1, beta2 = state.config.beta1, state.config.beta2
+    # the moments start at zero: without this correction they are too small at first
     correct1, correct2 = 1 - beta1**state.step, 1 - beta2**state.step
-    for p in leaves(state):
+    for p in parameters(state):
         p.m = beta1 * p.m + (1 - beta1) * p.grad
         p.v = beta2 * p.v + (1 - beta2) * p.grad * p.grad
+        # eps, which prevents a division by zero, is added outside the root
         p.data -= learning_rate * (p.m / correct1) / (math.sqrt(p.v / correct2) + 1e-8)
         p.grad = 0.0
 
 
 def train(state, batches):
-    """Take a step for each (batch, learning rate) and yield its loss."""
+    """Take one step for each (batch, learning rate) and yield its loss."""
     for batch, learning_rate in batches:
-        gc.disable()  # the graph has no cycles: to search it for them is in vain
+        gc.disable()  # the graph has no reference cycles that it could find
         loss = loss_and_backward(state, batch)
         adam(state, learning_rate)
         gc.enable()
@@ -410,7 +305,7 @@ def train(state, batches):
 
 
 def learning_rate(config, step):
-    """Falls from the first step, which is step 0, towards zero (S10)."""
+    """It falls from the first step, which is step 0, towards zero (S10)."""
     done = step / config.steps
     if config.schedule == "linear":
         return config.learning_rate * (1 - done)
@@ -418,11 +313,12 @@ def learning_rate(config, step):
 
 
 def batches(config, tokenizer, docs, start=0):
-    """(batch, learning rate) of each step: documents in order, round and round (S1.3),
-    each cut so that its inputs fit the block (S2.3)."""
+    """(batch, learning rate) of each step. Documents are taken in order, and after the
+    last comes the first again (S1.4); each is cut so that its inputs fit the block."""
     for step in range(start, config.steps):
         first = step * config.batch_size
         picked = [docs[(first + i) % len(docs)] for i in range(config.batch_size)]
+        # S2.3: block_size inputs, and for each the token after it
         cut = [tokenizer.encode(doc)[: config.block_size + 1] for doc in picked]
         yield cut, learning_rate(config, step)
 
@@ -431,62 +327,35 @@ def batches(config, tokenizer, docs, start=0):
 
 
 def generate(logits, config, bos, uniform, prompt=()):
-    """Draw documents without end, each a list of tokens: logits(tokens) says what may
-    follow, uniform() draws from [0, 1), one draw a token (S11)."""
+    """Draw names without end, each as a list of tokens (S11). logits(tokens) scores
+    what may follow; uniform() draws from [0, 1), once for each token."""
 
-    @functools.cache  # many names begin alike
+    @functools.cache  # many names begin with the same letters
     def cumulative(tokens):
         scaled = [float(x) / config.temperature for x in logits(list(tokens))[-1]]
         exps, total, _ = exponentials(scaled)
-        return list(accumulate(e / total for e in exps))
+        return list(accumulate(e / total for e in exps))  # (V,)
 
     while True:
         tokens = (bos, *prompt)
         while len(tokens) <= config.block_size:
-            steps = cumulative(tokens)
-            token = bisect(steps, uniform() * steps[-1], 0, len(steps) - 1)
+            sums = cumulative(tokens)
+            # the first token whose cumulative probability exceeds u
+            token = bisect(sums, uniform() * sums[-1], 0, len(sums) - 1)
             if token == bos:
                 break
             tokens += (token,)
         yield list(tokens[1:])
 
 
-# ---------------------------------------------------------------- For whoever drives it
+# ---------------------------------------------------------------- Interface
 
-
-def prepare(config, source="names", seed=42, prompt="", say=print):
-    """All that a run starts from, refused at once if the parts do not fit (S1, S3)."""
-    docs, rng = load_documents(source, say), random.Random(seed)
-    known = digest(docs)
-    rng.shuffle(docs)
-    tokenizer = Tokenizer(docs)
-    refuse_misfits(config, docs, tokenizer, prompt)
-    if cut := sum(len(doc) >= config.block_size for doc in docs):
-        say(f"{cut:,} of {len(docs):,} documents do not fit the block and are cut")
-    snapshot = initial(config, tokenizer.vocab_size, rng)
-    return SimpleNamespace(
-        docs=docs, digest=known, tokenizer=tokenizer, rng=rng, snapshot=snapshot,
-        prompt=tokenizer.encode(prompt)[1:-1],
-    )  # fmt: skip
-
-
-def refuse_misfits(config, docs, tokenizer, prompt):
-    if config.batch_size > len(docs):
-        raise InputError(
-            f"batch_size {config.batch_size} exceeds the {len(docs)} documents"
-        )
-    if unknown := sorted(set(prompt) - set(tokenizer.letters)):
-        raise InputError(
-            f"prompt {prompt!r} has {unknown}: the data know no such letters"
-        )
-    if len(prompt) >= config.block_size:
-        raise InputError(
-            f"prompt {prompt!r} fills the block of {config.block_size} tokens"
-        )
+# What every version offers, so that other programs can use any of them alike (S14):
+# create, logits, loss_and_grads, train, export, about.
 
 
 def create(config, snapshot, dtype: Literal["float64"] = "float64"):
-    """A state, which goes on where the snapshot stood, whichever version made that."""
+    """A state that continues from the snapshot, whichever version that came from."""
     w = {
         name: [
             [Weight(*numbers) for numbers in zip(*rows)]
@@ -497,12 +366,12 @@ def create(config, snapshot, dtype: Literal["float64"] = "float64"):
     return SimpleNamespace(config=config, w=w, step=snapshot.step)
 
 
-def leaves(state):
+def parameters(state):
     return [p for rows in state.w.values() for row in rows for p in row]
 
 
-def read(state, what):
-    """What every weight has under that name: data, grad, m or v. -> {name: rows}"""
+def to_rows(state, what):
+    """One attribute (data, grad, m or v) of every weight. -> {name: rows}"""
     return {
         name: [[getattr(p, what) for p in row] for row in rows]
         for name, rows in state.w.items()
@@ -510,50 +379,254 @@ def read(state, what):
 
 
 def logits(state, tokens):
-    """What one document's prefix says of each next token. (n,) -> (n, vocab_size)"""
+    """The logits of the next token after each of one document's. (n,) -> (n, V)"""
     cache = [([], []) for _ in range(state.config.n_layer)]
     out = [forward(state.config, state.w, x, t, cache) for t, x in enumerate(tokens)]
-    tape.clear()
+    tape.clear()  # no gradient is wanted
     return [data(row) for row in out]
 
 
 def loss_and_grads(state, batch):
-    """The loss of a batch and its gradient in each weight. The state does not move."""
-    loss, grads = loss_and_backward(state, batch), read(state, "grad")
-    for p in leaves(state):
+    """The loss of a batch and its gradient for each weight. Changes no weight."""
+    loss, grads = loss_and_backward(state, batch), to_rows(state, "grad")
+    for p in parameters(state):
         p.grad = 0.0
     return loss, grads
 
 
 def export(state):
-    """All that training carries, as plain numbers."""
-    return Snapshot(read(state, "data"), read(state, "m"), read(state, "v"), state.step)
+    """Everything that training carries from step to step, as plain numbers (S13)."""
+    weights, m, v = (to_rows(state, what) for what in ("data", "m", "v"))
+    return Snapshot(weights, m, v, state.step)
 
 
 def about(state):
-    """What computes, and in what precision."""
+    """Library, version, device, precision and threads: the first line of the output."""
     return f"Python {platform.python_version()}, float64"
 
 
-# ---------------------------------------------------------------- Running it
+# ---------------------------------------------------------------- Data and command line
+
+# -------------------------------- Recipes
+
+
+class InputError(Exception):
+    """What was asked for cannot work: one line, with the value and what would."""
+
+
+class Option(NamedTuple):
+    """What a number of a recipe means, the least it may be, and the greatest."""
+
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+
+
+OPTIONS = {
+    "n_embd": Option("width of the residual stream", 1, 4096),
+    "n_head": Option("attention heads, which share the width", 1, 256),
+    "n_layer": Option("layers, each of attention and MLP", 1, 64),
+    "block_size": Option("longest context, in tokens", 1, 4096),
+    "init_std": Option("standard deviation of the initial weights", 1e-9, 10),
+    "zero_init": Option("start attn_wo and mlp_fc2 at zero", 0, 1),
+    "relu_power": Option("the MLP's activation is max(0, x) to this power", 1, 4),
+    "learning_rate": Option("learning rate of the first step", 1e-9, 10),
+    "beta1": Option("Adam: decay of the mean gradient", 0, 0.99999),
+    "beta2": Option("Adam: decay of the mean squared gradient", 0, 0.99999),
+    "schedule": Option("how the learning rate falls to zero"),
+    "steps": Option("optimizer steps", 1, 10**9),
+    "batch_size": Option("documents in a step", 1, 10**6),
+    "temperature": Option("sampling: below 1 likely letters gain", 1e-3, 1e3),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A recipe (S12): every number in which one run can differ from another."""
+
+    n_embd: int = 16  # C: how many numbers represent a token
+    n_head: int = 4  # H: each head has C / H of them
+    n_layer: int = 1
+    block_size: int = 8  # how many tokens the model can look back at, itself included
+    init_std: float = 0.02
+    zero_init: bool = True  # a layer adds nothing to its input at first (S3.3)
+    relu_power: int = 2  # 1 is ReLU, 2 is squared ReLU
+    learning_rate: float = 0.01  # of the first step; the schedule lowers it
+    beta1: float = 0.9  # close to 1: the mean gradient is over many steps
+    beta2: float = 0.95  # the same for the mean squared gradient
+    schedule: Literal["cosine", "linear"] = "cosine"
+    steps: int = 500
+    batch_size: int = 1
+    temperature: float = 0.5  # below 1 likely letters gain, above 1 unlikely ones
+
+    def __post_init__(self):
+        for name, option in OPTIONS.items():
+            value = getattr(self, name)
+            # "not …" so that NaN is refused too
+            if option.low is not None and not option.low <= value <= option.high:
+                raise InputError(
+                    f"{name} is {value}: it must lie in {option.low} … {option.high}"
+                )
+        if self.n_embd % self.n_head:
+            raise InputError(
+                f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}"
+            )
+
+
+RECIPES = {
+    "seed": Config(),
+    "gist": Config(
+        block_size=16, init_std=0.08, zero_init=False, relu_power=1,
+        beta1=0.85, beta2=0.99, schedule="linear", steps=1000,
+    ),
+    "scaled": Config(n_embd=64, n_layer=2, block_size=16, batch_size=32, steps=1000),
+}  # fmt: skip
+
+# -------------------------------- Documents
+
+ROOT = Path(__file__).resolve().parent.parent
+MAKEMORE = (
+    "https://raw.githubusercontent.com/karpathy/makemore/"
+    "988aa59e4d8fefa526d06f3b453ad116258398d4/names.txt"
+)
+# over the lines with a newline after each, as copies differ in the last newline
+SHA256 = {
+    "names": "aec607bd1a59dd33d973a1742803d5012dadd56f6fa3966c1bf5466fb1894442",
+    "makemore": "816d2a728695db28a20e17eae61c9c423091a511b3df09a06a489dccbf0876c7",
+}
+
+
+def digest(docs):
+    return hashlib.sha256("".join(f"{doc}\n" for doc in docs).encode()).hexdigest()
+
+
+def load_documents(source="names", say=print):
+    """The documents of a file, a URL, makemore or the embedded names (S1.1)."""
+    path = ROOT / "data" / "names.txt" if source == "names" else Path(source)
+    if source == "names" and not path.exists():
+        say(f"there is no {path}: taking makemore's names instead")
+        source = "makemore"
+    url = MAKEMORE if source == "makemore" else source
+    remote = url.startswith(("http://", "https://"))
+    if remote:
+        key = hashlib.sha256(url.encode()).hexdigest()[:16]
+        path = Path(__file__).resolve().with_name(".cache") / f"{key}.txt"
+    try:
+        if remote and not path.exists():
+            say(f"downloading {url}")
+            raw = fetch(url)
+            parse(raw, source)  # check first, so that a bad download is not kept
+            save(path, raw)
+        return parse(path.read_bytes(), source)
+    except (OSError, ValueError, http.client.HTTPException) as e:
+        reason = " ".join(str(getattr(e, "strerror", 0) or e).split())  # one line
+        raise InputError(
+            f"cannot read data {source!r} ({reason}): give a file with one document a "
+            "line, names, or with a network makemore or a URL"
+        ) from None
+
+
+def parse(raw, source):
+    """The lines that are not empty. Raises InputError if they cannot be trained on."""
+    try:
+        docs = [line.strip() for line in raw.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as e:
+        raise InputError(f"data {source} is not UTF-8 text: byte {e.start}") from None
+    docs = [doc for doc in docs if doc]
+    letters = set("".join(docs))
+    if "\0" in letters:
+        raise InputError(
+            f"data {source} is binary: it must be text, one document a line"
+        )
+    if len(docs) < 2 or len(letters) < 2:
+        found = f"{len(docs)} document(s) with {len(letters)} different letter(s)"
+        raise InputError(f"data {source} has {found}: it takes at least 2 of each")
+    if digest(docs) != SHA256.get(source, digest(docs)):
+        raise InputError(
+            f"data {source} has SHA-256 {digest(docs)}, not {SHA256[source]}"
+        )
+    return docs
+
+
+def fetch(url, seconds=60, limit=2**26):
+    """All the bytes of a URL, or an OSError that says why not."""
+    deadline, raw = time.monotonic() + seconds, bytearray()
+    with urllib.request.urlopen(url, timeout=min(10, seconds)) as reply:
+        for chunk in iter(functools.partial(reply.read1, 2**16), b""):
+            raw += chunk
+            if len(raw) > limit or time.monotonic() > deadline:
+                raise OSError(f"over {limit:,} bytes or {seconds} seconds")
+        if len(raw) != int(reply.headers.get("Content-Length") or len(raw)):
+            raise OSError(f"cut off after {len(raw):,} bytes")
+    return raw
+
+
+def save(path, raw):
+    """Write a file whole or not at all: under a temporary name first, then renamed."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.write_bytes(raw)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def prepare(config, source="names", seed=42, prompt="", say=print):
+    """Everything a run starts from: documents, tokenizer, random stream and initial
+    weights (S1, S3). Raises InputError if they do not fit together."""
+    docs, rng = load_documents(source, say), random.Random(seed)
+    known = digest(docs)
+    rng.shuffle(docs)
+    tokenizer = Tokenizer(docs)
+    refuse_misfits(config, docs, tokenizer, prompt)
+    cut = sum(len(doc) >= config.block_size for doc in docs)
+    if cut:
+        say(f"{cut:,} of {len(docs):,} documents do not fit the block and are cut")
+    snapshot = initial(config, tokenizer.vocab_size, rng)
+    return SimpleNamespace(
+        docs=docs, digest=known, tokenizer=tokenizer, rng=rng, snapshot=snapshot,
+        prompt=tokenizer.encode(prompt)[1:-1],
+    )  # fmt: skip
+
+
+def refuse_misfits(config, docs, tokenizer, prompt):
+    """Raises InputError where recipe, documents and prompt do not fit together."""
+    if config.batch_size > len(docs):
+        raise InputError(
+            f"batch_size {config.batch_size} exceeds the {len(docs)} documents"
+        )
+    unknown = sorted(set(prompt) - set(tokenizer.letters))
+    if unknown:
+        raise InputError(
+            f"prompt {prompt!r} has {unknown}: no document has these letters"
+        )
+    if len(prompt) >= config.block_size:
+        raise InputError(
+            f"prompt {prompt!r} fills the block of {config.block_size} tokens"
+        )
+
+
+# -------------------------------- Command line
 
 
 def run(version, recipe="seed"):
-    """The command line of a version, a module that has the functions above: train, then
+    """The command line of a version, a module that has the interface above: train, then
     make up names. Exit status 0, 2 for what cannot work, 130 after a second Ctrl-C."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # not every one has all letters
+    # a terminal's encoding may lack some letters
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
-            session(version, *parse_options(version, recipe))
+            train_and_sample(version, *parse_options(version, recipe))
         finally:
-            sys.stdout.flush()  # at exit nobody could catch its failure
+            sys.stdout.flush()  # here: an error while Python exits cannot be caught
     except InputError as e:
         sys.exit(print(f"error: {e}", file=sys.stderr) or 2)
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as e:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(e, BrokenPipeError):  # `| head` has seen enough
+        if not isinstance(e, BrokenPipeError):  # with `| head` the reader just stops
             print(f"error: cannot write: {e.strerror or e}", file=sys.stderr)
             sys.exit(2)
 
@@ -566,6 +639,14 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (--help lists the options)")
 
 
+def in_recipes(name):
+    """The value in each recipe: "default: 4", or "seed 16, gist 16, scaled 64"."""
+    values = {recipe: getattr(config, name) for recipe, config in RECIPES.items()}
+    if len(set(values.values())) == 1:
+        return f"default: {values['seed']}"
+    return ", ".join(f"{recipe} {value}" for recipe, value in values.items())
+
+
 def parse_options(version, recipe):
     """(config, shared options, create's own): a flag for each number of a recipe, and
     for each parameter of create() beyond the first two."""
@@ -575,13 +656,18 @@ def parse_options(version, recipe):
     add = parser.add_argument
     add("--recipe", choices=RECIPES, default=recipe, help=f"default: {recipe}")
     add("--data", default="names", help="file, URL, makemore, names (default: names)")
-    add("--seed", type=int, default=42, help="of all that is random (default: 42)")
-    add("--samples", type=int, default=20, help="how many to make up (default: 20)")
-    add("--prompt", default="", help="letters to start with")
-    add("--log", metavar="FILE", help="write the run as JSON Lines")
+    add(
+        "--seed", type=int, default=42,
+        help="seed of the shuffle, the initial weights and the sampling (default: 42)",
+    )  # fmt: skip
+    add("--samples", type=int, default=20, help="names to make up (default: 20)")
+    add("--prompt", default="", help="letters that each name starts with")
+    add("--log", metavar="FILE", help="write settings, losses and names as JSON Lines")
     own = list(inspect.signature(version.create).parameters.values())[2:]
     flags = [(p.name, p.annotation, p.default, f"default: {p.default}") for p in own]
-    flags += [(f.name, f.type, None, f.metadata["help"]) for f in fields(Config)]
+    for f in fields(Config):
+        meaning = f"{OPTIONS[f.name].meaning} ({in_recipes(f.name)})"
+        flags.append((f.name, f.type, None, meaning))
     for name, kind, default, meaning in flags:
         how = {"choices": get_args(kind)} if get_args(kind) else {"type": kind}
         if kind is bool:
@@ -594,7 +680,8 @@ def parse_options(version, recipe):
     return replace(RECIPES[given["recipe"]], **numbers), SimpleNamespace(**given), own
 
 
-def session(version, config, options, own):
+def train_and_sample(version, config, options, own):
+    """One run: train a version, then print names; those in the data are marked."""
     if options.samples < 0:
         raise InputError(f"samples is {options.samples}: it must be 0 or more")
     run = prepare(config, options.data, options.seed, options.prompt)
@@ -606,33 +693,33 @@ def session(version, config, options, own):
     with log:
         size = sum(len(row) for rows in run.snapshot.weights.values() for row in rows)
         head = f"{version.about(state)}: {size:,} weights, {len(run.docs):,} documents"
-        print(head, flush=True)  # training may take a while to say more
+        print(head, flush=True)  # the next line may take a while
         found = {"documents": len(run.docs), "digest": run.digest}
         found |= {"about": version.about(state), "config": asdict(config)}
-        say(log, vars(options) | own | found)
+        write_record(log, vars(options) | own | found)
         steps = until_interrupted(batches(config, tokenizer, run.docs))
-        watch(version.train(state, steps), config.steps, log)
+        report_losses(version.train(state, steps), config.steps, log)
         draw = functools.partial(version.logits, state)
         names = generate(draw, config, tokenizer.bos, run.rng.random, run.prompt)
         known = set(run.docs)
         for i, name in zip(range(options.samples), map(tokenizer.decode, names)):
-            say(log, {"name": name, "in_data": name in known})
-            print(f"{i + 1:3}  {name}")
+            write_record(log, {"name": name, "in_data": name in known})
+            print(f"{i + 1:3}  {name}" + "  (in the data)" * (name in known))
 
 
-def say(log, record):
+def write_record(log, record):
     log.write(json.dumps(record) + "\n")
 
 
 def until_interrupted(batches):
-    """Hand batches on until Ctrl-C, so that training ends as if they had run out. The
-    handler serves once: the next Ctrl-C leaves, as usual."""
+    """Pass batches on until Ctrl-C; then training ends as if there were no more. A
+    second Ctrl-C ends the program, as usual."""
     usual, pressed = signal.getsignal(signal.SIGINT), []
 
     def stop(*_):
         pressed.append(True)
         signal.signal(signal.SIGINT, usual)
-        # not print, which may be at work right now, and cannot be entered twice
+        # os.write, since print may be running right now and must not be entered twice
         os.write(2, b"\nstopping after this step: names from what was learned\n")
 
     signal.signal(signal.SIGINT, stop)
@@ -640,9 +727,10 @@ def until_interrupted(batches):
     signal.signal(signal.SIGINT, usual)
 
 
-def watch(losses, steps, log):
-    """Log each loss and show the mean of 50: often on a terminal, where the line is
-    written over, else ten times. A loss may be on its way still: float() waits."""
+def report_losses(losses, steps, log):
+    """Log each loss and print the mean of the last 50: ten times a second in one line
+    of a terminal, else ten times in all. A framework may still be computing a loss when
+    it arrives here: float() waits for it."""
     live, start = sys.stdout.isatty(), time.perf_counter()
     recent, waiting, taken, due = deque(maxlen=50), [], 0, start
     for loss in chain(losses, [None]):  # None: there are no more
@@ -654,9 +742,9 @@ def watch(losses, steps, log):
             taken += 1
             if not math.isfinite(value):
                 raise InputError(
-                    f"the loss is {value} at step {taken}: learn more slowly"
+                    f"the loss is {value} at step {taken}: try a lower --learning-rate"
                 )
-            say(log, {"step": taken, "loss": value})
+            write_record(log, {"step": taken, "loss": value})
             recent.append(value)
         if recent and (waiting or live):
             pace = (time.perf_counter() - start) / max(1, taken)

@@ -8,6 +8,7 @@ from typing import Literal
 
 try:
     import microgpt
+
     import numpy as np
     import torch
     import torch.nn.functional as F

@@ -14,6 +14,7 @@ from typing import Literal
 os.environ.setdefault("MLX_ENABLE_TF32", "0")  # else GPUs may multiply in 10 bits
 try:
     import microgpt
+
     import mlx.core as mx
     import mlx.nn as nn
     import mlx.optimizers as optim

@@ -16,9 +16,10 @@ def _():
     from functools import partial
     from itertools import islice
 
+    import microgpt
+
     import marimo as mo
     import matplotlib.pyplot as plt
-    import microgpt
     import numpy as np
     from microgpt_lab.base import versions
     from microgpt_lab.verification import vectors

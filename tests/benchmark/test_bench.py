@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import islice
 
 import microgpt
+
 import numpy as np
 import pytest
 from microgpt_lab.base import versions  # fmt: skip
@@ -84,7 +85,7 @@ def counted_step(config, batch, monkeypatch):
     weights = {n: rng.normal(0, 0.3, (r, c)).tolist() for n, (r, c, _) in table.items()}
     zeros = {n: [[0.0] * c for _ in range(r)] for n, (r, c, _) in table.items()}
     state = microgpt.create(config, microgpt.Snapshot(weights, zeros, zeros, 0))
-    for p in microgpt.leaves(state):
+    for p in microgpt.parameters(state):
         p.data, p.m, p.v = Counted(p.data), Counted(0), Counted(0)
     with monkeypatch.context() as patch:
         patch.setattr(microgpt, "math", Mathematics())

@@ -3,9 +3,10 @@
 import re
 from dataclasses import replace
 
+from microgpt import RECIPES, shapes
+
 import numpy as np
 import pytest
-from microgpt import RECIPES, shapes
 from microgpt_lab.base import versions
 from microgpt_lab.benchmark import scale
 

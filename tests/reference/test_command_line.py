@@ -1,5 +1,6 @@
 """The command line: what it prints, logs and refuses, and how it ends."""
 
+import ast
 import errno
 import io
 import itertools
@@ -19,8 +20,9 @@ from types import SimpleNamespace
 from typing import Literal
 
 import microgpt
-import pytest
 from microgpt import RECIPES, Config
+
+import pytest
 
 PROGRAM = microgpt.__file__
 WORDS = ["anna", "bob", "cyd", "dee", "evelyn"]
@@ -49,7 +51,7 @@ def names_in(text):
     """The names that a run prints, numbered from 1."""
     found = re.findall(r"^ *(\d+)  (.*?)\r?$", text, re.MULTILINE)
     assert [int(i) for i, _ in found] == [*range(1, len(found) + 1)]
-    return [name for _, name in found]
+    return [name.removesuffix("  (in the data)") for _, name in found]
 
 
 def records(path):
@@ -83,6 +85,32 @@ def test_a_run_prints_twenty_names_and_logs_itself_in_full(tmp_path):
         *({"step": i, "loss": loss} for i, loss in enumerate(losses, start=1)),
         *({"name": name, "in_data": name in run.docs} for name in names),
     ]
+
+
+def test_names_that_stand_in_the_data_are_marked(words):
+    """A tiny model on five short words soon repeats them; the mark is on those and on no other."""
+    ended = program("--data", words, "--steps", 200, "--block-size", 4, *SMALL)
+    printed = re.findall(r"^ *\d+  (.*?)(  \(in the data\))?$", ended.stdout, re.MULTILINE)
+    assert len(printed) == 20
+    assert all((name in WORDS) == bool(mark) for name, mark in printed)
+    assert {bool(mark) for _, mark in printed} == {True, False}
+
+
+def test_an_older_python_is_told_in_one_sentence():
+    """The check stands before everything that an older Python lacks: with a version that is too
+    old, nothing below it runs."""
+    code = (
+        "import sys, runpy; sys.version_info = (3, 9, 18); sys.version = '3.9.18 (old)'; "
+        f"runpy.run_path({PROGRAM!r}, run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: Python 3.9.18 is older than 3.11\n"
+
+
+def test_older_pythons_can_read_the_file_as_far_as_the_check():
+    """Nothing in it is newer than Python 3.7, so that the sentence is not a SyntaxError."""
+    ast.parse(Path(PROGRAM).read_text("utf-8"), feature_version=(3, 7))
 
 
 def test_two_runs_are_the_same_and_another_seed_is_another(tmp_path):
@@ -290,8 +318,8 @@ def test_a_number_that_cannot_be_is_refused_by_name(name, refused):
     [
         ("--steps 1.5", "--steps.*1.5"),
         ("--beta1 1", "beta1 is 1.0.*0.99999"),
-        ("--n-embd 10", "n_embd 10 is no multiple of n_head 4"),
-        ("--n-head 3", "n_embd 16 is no multiple of n_head 3"),
+        ("--n-embd 10", "n_embd 10 is not a multiple of n_head 4"),
+        ("--n-head 3", "n_embd 16 is not a multiple of n_head 3"),
         ("--batch-size 6", "batch_size 6 exceeds the 5 documents"),
         ("--samples -1", "samples is -1.*0 or more"),
         ("--samples many", "--samples.*many"),

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import microgpt
-import pytest
 from microgpt import InputError, load_documents
+
+import pytest
 
 NAMES, DOCS = b"ann\nbob\ncy\n", ["ann", "bob", "cy"]
 DATA = Path(__file__).parents[2] / "data"

@@ -12,11 +12,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import microgpt
+from microgpt import Config, Tokenizer, Value, Weight
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from microgpt import Config, Tokenizer, Value, Weight
 
 SPEC = Path(__file__).parents[2] / "SPEC.md"
 TINY = Config(n_embd=4, n_head=2, block_size=4, init_std=0.5, zero_init=False, steps=9)
@@ -229,7 +230,7 @@ def test_the_loss_at_a_position_knows_nothing_of_what_comes_later():
         for position, token in enumerate(tokens[:-1])
     ]
     microgpt.backward(microgpt.cross_entropy(rows[t], tokens[t + 1]))
-    grads = arrays(microgpt.read(state, "grad"))
+    grads = arrays(microgpt.to_rows(state, "grad"))
     assert grads["wpe"][: t + 1].all()  # what was read before it counts, in full
     assert not grads["wpe"][t + 1 :].any()
     assert grads["wte"][[5, 0]].all()
@@ -670,7 +671,7 @@ def test_twenty_steps_are_those_of_the_published_program(recipe, tmp_path):
     run = microgpt.prepare(config, str(path), say=lambda _: None)
     assert run.docs[:20] == FIRST_NAMES
     state = microgpt.create(config, run.snapshot)
-    assert len(microgpt.leaves(state)) == published["weights"]
+    assert len(microgpt.parameters(state)) == published["weights"]
     steps = microgpt.batches(config, run.tokenizer, run.docs)
     losses = list(microgpt.train(state, itertools.islice(steps, 20)))
     assert losses == pytest.approx(published["losses"], rel=0, abs=1e-9)

@@ -9,10 +9,11 @@ import struct
 from dataclasses import replace
 
 import microgpt
+from microgpt import Config, InputError
+
 import numpy as np
 import pytest
 import safetensors.numpy
-from microgpt import Config, InputError
 from microgpt_lab.base import files
 from microgpt_lab.runs import checkpoints, export
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import microgpt
+
 import pytest
 from microgpt_lab.base import versions
 from microgpt_lab.runs import compare, worker

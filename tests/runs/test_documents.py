@@ -6,9 +6,10 @@ import random
 from dataclasses import replace
 
 import microgpt
+from microgpt import Config, InputError
+
 import numpy as np
 import pytest
-from microgpt import Config, InputError
 from microgpt_lab.runs import documents
 
 from lab_helpers import NUMPY, module_of

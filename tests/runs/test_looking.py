@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import microgpt
+
 import numpy as np
 import pytest
 from microgpt_lab.base import versions
@@ -220,7 +221,7 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(lab, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["sample", "RUN", "--prompt", "Änn"], "prompt 'Änn' has ['Ä']: the data know no such"),
+        (["sample", "RUN", "--prompt", "Änn"], "prompt 'Änn' has ['Ä']: no document has these"),
         (["sample", "RUN", "--prompt", "annabella"], "fills the block of 8 tokens"),
         (["sample", "RUN", "--temperature", "0"], "temperature is 0.0: it must lie in"),
         (["sample", "RUN", "--temperature", "nan"], "temperature is nan: it must lie in"),

@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 import microgpt
-import pytest
 from microgpt import RECIPES
+
+import pytest
 from microgpt_lab.base import options
 from microgpt_lab.runs import checkpoints, documents, run_folder
 from microgpt_lab.verification import vectors
@@ -311,7 +312,7 @@ def test_a_loss_that_is_no_number_stops_it_at_the_last_good_checkpoint(
 
     with numpy_with(train=train):
         said = lab.refuses("train", "02", *short, "--out", run)
-    assert "the loss is nan at step 25: learn more slowly" in said
+    assert "the loss is nan at step 25: try a lower --learning-rate" in said
     assert "step-000020.safetensors is the last good checkpoint" in said
     assert steps_saved(run) == [0, 10, 20]
     assert lab("resume", run) == 0
@@ -330,7 +331,7 @@ def test_weights_that_are_no_numbers_are_not_saved(lab, short, tmp_path, numpy_w
 
     with numpy_with(export=export):
         said = lab.refuses("train", "02", *short, "--out", run)
-    assert "wpe has inf at [1][2] after step 20: learn more slowly" in said
+    assert "wpe has inf at [1][2] after step 20: try a lower --learning-rate" in said
     assert "step-000010.safetensors is the last good checkpoint" in said
     assert steps_saved(run) == [0, 10]
 
@@ -393,7 +394,7 @@ def test_a_last_checkpoint_that_is_damaged_points_at_the_one_before(lab, short, 
         (["train", "02", "--device", "cuda"], "has no option 'device': it has dtype"),
         (["train", "02", "--option", "x"], "option 'x' has no value"),
         (["train", "02", "--option", "x=1"], "has no option 'x': it has dtype"),
-        (["train", "02", "--n-head", "3"], "no multiple of n_head 3"),
+        (["train", "02", "--n-head", "3"], "not a multiple of n_head 3"),
         (["train", "02", "--steps", "0"], "steps is 0: it must lie in 1"),
         (["train", "02", "--steps", "many"], "--steps: invalid literal for int()"),
         (["train", "02", "--save-every", "0"], "save_every is 0: it must be 1 or more"),

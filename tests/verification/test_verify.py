@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 
-import jsonschema
 import microgpt
+
+import jsonschema
 import numpy as np
 import pytest
 from microgpt_lab.base import versions

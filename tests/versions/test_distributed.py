@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import microgpt
+
 import numpy as np
 import pytest
 from microgpt_lab.base import versions

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import microgpt
+
 import numpy as np
 import pytest
 from microgpt_lab.base import versions

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import islice
 
 import microgpt
+
 import pytest
 from microgpt_lab.base import versions
 

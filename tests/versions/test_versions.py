@@ -148,7 +148,7 @@ def test_no_version_imports_the_lab_or_another_version(name):
 @pytest.mark.parametrize("name", FOUND)
 def test_sections_stand_in_the_same_order(name):
     titles = re.findall(r"^# -{64} (.*)$", FOUND[name].path.read_text(), re.MULTILINE)
-    order = ["Parameters", "Forward", "Backward", "Loss and training", "For whoever drives it"]
+    order = ["Parameters", "Forward", "Backward", "Loss and training", "Interface"]
     assert [t for t in titles if t in order] == [t for t in order if t in titles]
     assert set(order) - {"Backward"} <= set(titles)
 

@@ -5,9 +5,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from microgpt import InputError
+
 import matplotlib
 import numpy as np
-from microgpt import InputError
 
 from microgpt_lab.base import files
 

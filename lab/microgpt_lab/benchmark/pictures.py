@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from microgpt import RECIPES
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from microgpt import RECIPES
 
 from microgpt_lab.base.plots import COLOURS, save
 from microgpt_lab.base.versions import find

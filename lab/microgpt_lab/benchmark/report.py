@@ -7,6 +7,7 @@ from typing import Any
 
 import microgpt
 from microgpt import InputError
+
 from rich.console import Console
 from rich.table import Table
 

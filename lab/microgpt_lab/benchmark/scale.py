@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from microgpt import Config, shapes
+
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Annotated, Any, get_args
 
+from microgpt import OPTIONS, Config, InputError
+
 import tyro
-from microgpt import Config, InputError
 from tyro.conf import OmitArgPrefixes, UseAppendAction
 from tyro.constructors import PrimitiveConstructorSpec
 
@@ -42,7 +43,7 @@ NUMBERS = [
         Annotated[
             Any,
             number(f.type),
-            tyro.conf.arg(help=sentence(f.metadata["help"]), help_behavior_hint=""),
+            tyro.conf.arg(help=sentence(OPTIONS[f.name].meaning), help_behavior_hint=""),
         ],
         field(default=None),
     )

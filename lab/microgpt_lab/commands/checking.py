@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from microgpt import InputError
+
 from rich.console import Console
 from tyro.conf import Positional
 

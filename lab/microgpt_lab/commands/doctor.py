@@ -17,6 +17,7 @@ from pathlib import Path
 
 import microgpt
 from microgpt import Config, InputError
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text

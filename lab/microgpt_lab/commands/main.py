@@ -7,8 +7,9 @@ import re
 import sys
 from typing import Any
 
-import tyro
 from microgpt import InputError
+
+import tyro
 from rich.table import Table
 
 from microgpt_lab.base import options

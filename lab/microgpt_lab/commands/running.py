@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
 from microgpt import InputError
+
+import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from microgpt_lab.base.terminal import plain_console

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import microgpt
+from microgpt import Config, InputError, Snapshot
+
 import numpy as np
 import safetensors
 import safetensors.numpy
-from microgpt import Config, InputError, Snapshot
 
 from microgpt_lab.base import files
 
@@ -109,7 +110,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     such a state is no place to go on from."""
     named = tensors(checkpoint.snapshot, checkpoint.complete)
     if bad := not_finite(named):
-        raise InputError(f"{bad} after step {checkpoint.step:,}: learn more slowly")
+        raise InputError(f"{bad} after step {checkpoint.step:,}: try a lower --learning-rate")
     said = {"microgpt": json.dumps(metadata(checkpoint))}
     files.write(path, safetensors.numpy.save(named, said))
 

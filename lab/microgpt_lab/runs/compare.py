@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt import Config
+
 from rich.console import Console
 from rich.table import Table
 

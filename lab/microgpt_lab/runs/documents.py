@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import microgpt
-import numpy as np
 from microgpt import Config, InputError
+
+import numpy as np
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from microgpt import InputError
+
+import numpy as np
 
 from microgpt_lab.base import files, json_text
 from microgpt_lab.runs import checkpoints

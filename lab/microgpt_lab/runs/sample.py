@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Any
 
 import microgpt
-import numpy as np
 from microgpt import InputError
+
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -80,7 +81,7 @@ def draw(checkpoint: Checkpoint, how: How, count: int, with_version: str | None)
         config = replace(config, temperature=how.temperature)
     tokenizer = plan.tokenizer
     if unknown := sorted(set(how.prompt) - set(tokenizer.letters)):
-        raise InputError(f"prompt {how.prompt!r} has {unknown}: the data know no such letters")
+        raise InputError(f"prompt {how.prompt!r} has {unknown}: no document has these letters")
     if len(how.prompt) >= config.block_size:
         raise InputError(
             f"prompt {how.prompt!r} fills the block of {config.block_size} tokens: shorten it"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import microgpt
+from microgpt import InputError
+
 import numpy as np
 from matplotlib.figure import Figure
-from microgpt import InputError
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +48,7 @@ def look(checkpoint: Checkpoint, name: str) -> Sight:
     """Read a name with 01's functions. Raises InputError for letters that the data lack."""
     plan, tokenizer = checkpoint.plan, checkpoint.plan.tokenizer
     if unknown := sorted(set(name) - set(tokenizer.letters)):
-        raise InputError(f"name {name!r} has {unknown}: the data know no such letters")
+        raise InputError(f"name {name!r} has {unknown}: no document has these letters")
     if not name:
         raise InputError("name is empty: give one, such as anna")
     tokens = tokenizer.encode(name)[: plan.config.block_size + 1]

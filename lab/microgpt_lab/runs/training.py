@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import microgpt
-import numpy as np
 from microgpt import InputError
+
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -163,7 +164,7 @@ class Session:
         for loss in map(float, losses):
             if not math.isfinite(loss):
                 raise InputError(
-                    f"the loss is {loss} at step {self.step + 1:,}: learn more slowly; "
+                    f"the loss is {loss} at step {self.step + 1:,}: try a lower --learning-rate; "
                     f"{run_folder.saved(self.run.path)[-1]} is the last good checkpoint"
                 )
             self.step += 1

@@ -16,8 +16,9 @@ from itertools import islice, pairwise
 from typing import Any
 
 import microgpt
-import numpy as np
 from microgpt import Config, InputError
+
+import numpy as np
 
 from microgpt_lab.base import options
 from microgpt_lab.base.machine import peak_memory

@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from microgpt import Config, Snapshot
+
+import numpy as np
 
 from microgpt_lab.base.versions import shared_by
 from microgpt_lab.verification import vectors

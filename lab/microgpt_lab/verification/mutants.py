@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import microgpt
-import numpy as np
 from microgpt import InputError
+
+import numpy as np
 from rich.console import Console
 
 from microgpt_lab.base.versions import REFERENCE, ROOT, Version, edited, find, load_source, pick

@@ -157,7 +157,7 @@ def first_batch(config: Config, start: Snapshot, batch: list[list[int]]) -> Case
     return {
         "logits": [numbers(document["logits"], "data") for document in watched],
         "loss": loss,
-        "gradients": microgpt.read(state, "grad"),
+        "gradients": microgpt.to_rows(state, "grad"),
         "intermediates": [
             {
                 "name": name,
