@@ -317,7 +317,8 @@ def main():
     try:
         first = join_workers().rank() == 0
     except RuntimeError as e:
-        print(f"error: the workers cannot connect: {e}", file=sys.stderr)
+        hint = "check the hosts; `mlx.launch -p 40000` takes other ports"
+        print(f"error: the workers cannot connect ({e}): {hint}", file=sys.stderr)
         sys.exit(2)
     with contextlib.ExitStack() as stack:
         if not first:
