@@ -1,8 +1,7 @@
-"""microGPT in MLX. Same numbers as 05. New here: an operation only notes what is to be
-computed, and nothing is until something asks (lazy evaluation); and arrays lie in one
-memory that CPU and GPU share: a device is where an operation runs, not where an array
-is (SPEC S3-S9).
-"""
+"""microGPT in MLX. Same model as 05. New here: lazy evaluation and unified memory.
+An operation only records what to compute; the computation runs when its result is
+needed. CPU and GPU read the same memory, so a device is where an operation runs, not
+where an array is stored (SPEC S3-S9)."""
 
 import functools
 import os
@@ -11,50 +10,43 @@ from shutil import which
 from types import SimpleNamespace
 from typing import Literal
 
-os.environ.setdefault("MLX_ENABLE_TF32", "0")  # else GPUs may multiply in 10 bits
-try:
-    import microgpt
+import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
 
-    import mlx.core as mx
-    import mlx.nn as nn
-    import mlx.optimizers as optim
-    import numpy as np
-    from mlx.utils import tree_flatten, tree_map, tree_unflatten
-except ModuleNotFoundError as missing:
-    if __name__ != "__main__":
-        raise
-    print(
-        f"error: {missing.name} is missing: `uv run python main.py` brings it",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+os.environ.setdefault("MLX_ENABLE_TF32", "0")  # else a GPU may multiply in 10 bits
 
-# T tokens, C n_embd, H heads, D head_dim, V vocabulary
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+# T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents
 
 # ---------------------------------------------------------------- Parameters
 
 
-def nested(matrices):
-    """{name: rows} (S3.1) -> the tree of the modules below: layer0.mlp_fc1 is
-    layers.0.mlp_fc1.weight there, and q, k and v are one matrix."""
+def from_rows(matrices):
+    """{name: rows} (S3.1) -> the arrays, in a tree of the same form as the modules'.
+    layer0.mlp_fc1 becomes layers.0.mlp_fc1.weight; wq, wk and wv become one matrix."""
     leaves = []
     for name, rows in matrices.items():
-        if name.endswith("attn_wq"):
+        if name.endswith("attn_wq"):  # wq, wk and wv, one above the other: (3C, C)
             rows = np.concatenate([matrices[name[:-1] + x] for x in "qkv"])
             name += "kv"
-        if not name.endswith(("attn_wk", "attn_wv")):
+        if not name.endswith(("attn_wk", "attn_wv")):  # these two are in attn_wqkv
             array = mx.array(np.asarray(rows, np.float32))
             leaves.append((name.replace("layer", "layers.") + ".weight", array))
     return tree_unflatten(leaves)
 
 
-def plain(tree):
-    """The tree of the modules -> {name: rows}, NumPy's."""
+def to_rows(tree):
+    """The arrays, in a tree of the same form as the modules' -> {name: rows}, copied
+    into NumPy arrays"""
     matrices = {}
     for path, array in tree_flatten(tree):
         name = path.replace("layers.", "layer").removesuffix(".weight")
         if name.endswith("attn_wqkv"):
-            parts = np.split(np.array(array), 3)
+            parts = np.split(np.array(array), 3)  # (3C, C) -> (C, C) each
             matrices |= {name[:-3] + x: part for x, part in zip("qkv", parts)}
         else:
             matrices[name] = np.array(array)
@@ -65,37 +57,46 @@ def plain(tree):
 
 
 def rmsnorm(x):
-    """Scale each row to unit mean square. (T, C) -> (T, C)"""
-    return mx.fast.rms_norm(x, None, 1e-5)  # S5.1: no gain; eps has no default
+    """Scale each token's vector to a mean square of 1 (S5)."""
+    return mx.fast.rms_norm(x, None, 1e-5)  # S5.1: None is no gain; eps has no default
 
 
 @functools.cache
-def causal(T):
-    """What to add to the scores: nothing up to the own position, -inf after (S6.4)."""
+def causal_mask(T):
+    """Added to the scores: 0 for positions up to the current one, -inf for later ones
+    (S6.4). (T, T)"""
     return mx.array(np.triu(np.full((T, T), -np.inf, np.float32), k=1))
 
 
 class Layer(nn.Module):
+    """Attention, then the MLP; each adds its result to x (S6, S7)."""
+
     def __init__(self, config):
         super().__init__()
-        C, self.n_head, self.power = config.n_embd, config.n_head, config.relu_power
-        self.attn_wqkv = nn.Linear(C, 3 * C, bias=False)  # three weights, one product
+        C = config.n_embd
+        self.n_head, self.relu_power = config.n_head, config.relu_power
+        self.attn_wqkv = nn.Linear(C, 3 * C, bias=False)  # one product for q, k and v
         self.attn_wo = nn.Linear(C, C, bias=False)
         self.mlp_fc1 = nn.Linear(C, 4 * C, bias=False)
         self.mlp_fc2 = nn.Linear(4 * C, C, bias=False)
 
     def attention(self, h):
-        """What each head reads from the tokens so far (S6). (T, C) -> (T, C)"""
+        """Each head's output: the average of the values so far, weighted by how well
+        the query matches each key (S6). Then attn_wo. (T, C) -> (T, C)"""
         T, C = h.shape
-        qkv = self.attn_wqkv(h).reshape(T, 3 * self.n_head, -1).swapaxes(0, 1)
-        q, k, v = mx.split(qkv, 3)  # (3H, T, D) -> (H, T, D) each
+        qkv = self.attn_wqkv(h)  # (T, 3C)
+        qkv = qkv.reshape(T, 3 * self.n_head, -1).swapaxes(0, 1)  # (3H, T, D)
+        q, k, v = mx.split(qkv, 3)  # (H, T, D) each
         scores = q @ k.swapaxes(1, 2) * q.shape[-1] ** -0.5  # (H, T, T)
-        out = mx.softmax(scores + causal(T), axis=-1) @ v
-        return self.attn_wo(out.swapaxes(0, 1).reshape(T, C))
+        out = mx.softmax(scores + causal_mask(T), axis=-1) @ v  # (H, T, D)
+        out = out.swapaxes(0, 1).reshape(T, C)  # the heads side by side
+        return self.attn_wo(out)
 
     def mlp(self, h):
-        a = mx.maximum(self.mlp_fc1(h), 0)
-        return self.mlp_fc2(functools.reduce(mx.multiply, [a] * self.power))  # S7.2
+        """(T, C) -> (T, C)"""
+        a = mx.maximum(self.mlp_fc1(h), 0)  # (T, 4C)
+        b = functools.reduce(mx.multiply, [a] * self.relu_power)  # S7.2: a, a * a, …
+        return self.mlp_fc2(b)  # (T, C)
 
     def __call__(self, x):
         x = x + self.attention(rmsnorm(x))
@@ -103,8 +104,9 @@ class Layer(nn.Module):
 
 
 class GPT(nn.Module):
-    """Each module has drawn weights of its own here, but nothing has asked for them:
-    they are replaced before they were ever computed."""
+    """Two embeddings, the layers, and the output matrix (S4). nn.Embedding and
+    nn.Linear set up random weights, but MLX is lazy: `create` replaces them before they
+    are ever computed."""
 
     def __init__(self, config, vocab_size):
         super().__init__()
@@ -114,142 +116,156 @@ class GPT(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, vocab_size, bias=False)
 
     def __call__(self, tokens):
-        """The logits of what follows each token of a block. (T,) -> (T, V)"""
-        x = rmsnorm(self.wte(tokens) + self.wpe.weight)  # S4.2: not before lm_head
+        """The logits of the next token at each position. (T,) -> (T, V)"""
+        x = self.wte(tokens) + self.wpe.weight  # (T, C), T is the block size: see pad
+        x = rmsnorm(x)  # S4.2: here too, but not before lm_head
         for layer in self.layers:
             x = layer(x)
-        return self.lm_head(x)
+        return self.lm_head(x)  # (T, V)
 
 
 # ---------------------------------------------------------------- Loss and training
 
 
-def padded(tokens, share, block_size):
-    """Inputs, targets, and each target's share in the mean. All documents get one
-    length, so that one compiled program serves them: what stands behind the end is seen
-    by no position before it (S6.4), and has no share."""
-    n = len(tokens) - 1
-    spare = [0] * (block_size - n)
-    shares = [share] * n + [0.0] * len(spare)
-    return [mx.array(x) for x in (tokens[:-1] + spare, tokens[1:] + spare, shares)]
+def pad(state, batch):
+    """For each document its inputs, its targets, and the share of each target in the
+    mean. (T,) each. All documents are padded to the block size, so that one compiled
+    program serves them all. The causal mask hides the padding from the real tokens
+    (S6.4), and the padding's share in the loss is 0."""
+    n = sum(len(tokens) - 1 for tokens in batch)  # targets in the batch
+    documents = []
+    for tokens in batch:
+        padding = [0] * (state.config.block_size + 1 - len(tokens))
+        shares = [1 / n] * (len(tokens) - 1) + [0.0] * len(padding)
+        arrays = tokens[:-1] + padding, tokens[1:] + padding, shares
+        documents.append([mx.array(x) for x in arrays])
+    return documents
 
 
 def document_loss(model, inputs, targets, shares):
     """What the document adds to the mean over all targets of its batch (S8)."""
-    return (nn.losses.cross_entropy(model(inputs), targets) * shares).sum()
+    losses = nn.losses.cross_entropy(model(inputs), targets)  # (T,)
+    return (losses * shares).sum()
 
 
-def gradients(model, document, *so_far):
-    """The loss and its gradient, added to those of the documents before, if any."""
-    found = nn.value_and_grad(model, document_loss)(model, *document)
-    return tree_map(mx.add, found, so_far) if so_far else found
+def gradients(model, document, *sums):
+    """The document's loss and its gradient for each weight, added to the sums over the
+    documents before it, if there are any."""
+    own = nn.value_and_grad(model, document_loss)(model, *document)
+    return tree_map(mx.add, own, sums) if sums else own
 
 
-def step(model, optimizer, document, *so_far):
-    """Move the weights, by the last document of a batch and those before it."""
-    loss, grads = gradients(model, document, *so_far)
-    optimizer.update(model, grads)
+def take_step(model, optimizer, document, *sums):
+    """One step of Adam (S9). The document is the last one of its batch; the sums are
+    the loss and the gradient of the others."""
+    loss, grads = gradients(model, document, *sums)
+    optimizer.update(model, grads)  # Adam counts the steps too: optimizer.state["step"]
     return loss
 
 
-def documents(state, batch):
-    n = sum(len(tokens) - 1 for tokens in batch)
-    return [padded(tokens, 1 / n, state.config.block_size) for tokens in batch]
-
-
-def walk(state, documents):
-    """Loss and gradient of documents, one after the other."""
-    so_far = ()
+def accumulate(state, documents):
+    """The sums of the documents' losses and gradients, or () if there is none."""
+    sums = ()
     for document in documents:
-        so_far = state.gradients(document, *so_far)
-        mx.async_eval(so_far)  # or the graphs of all of them would pile up
-    return so_far
+        sums = state.gradients(document, *sums)
+        mx.async_eval(sums)  # begin now: else the graph of the whole batch is kept
+    return sums
 
 
 def train(state, batches):
-    """Take a step for each (batch, learning rate) and yield its loss, still on its way:
-    float() waits for it. Whoever does not wait has the next step's graph made while
-    this one is computed."""
+    """Take one step for each (batch, learning rate) and yield its loss. float(loss)
+    waits for the computation. Without it, Python builds the graph of the next step
+    while this step is still being computed."""
     for batch, learning_rate in batches:
         with mx.stream(state.device):
-            *others, last = documents(state, batch)
-            # an array in the compiled state, so a new value is no new program
+            *others, last = pad(state, batch)
+            # an array in the optimizer's state: to change it does not recompile
             state.optimizer.learning_rate = learning_rate
-            loss = state.step(last, *walk(state, others))
+            loss = state.take_step(last, *accumulate(state, others))
+            # begin to compute the loss, the weights and the moments; do not wait
             mx.async_eval(loss, state.model.state, state.optimizer.state)
         yield loss
 
 
-# ---------------------------------------------------------------- For whoever drives it
+# ---------------------------------------------------------------- Interface
 
 
-def find(device):
-    """The device of that name, or MLX's choice: the GPU where there is one."""
-    here = [name for name in ("cpu", "gpu") if mx.is_available(getattr(mx, name))]
+def choose_device(device):
+    """The device that was asked for; "auto" is the GPU, if there is one."""
+    here = [name for name in ("gpu", "cpu") if mx.is_available(getattr(mx, name))]
     if device not in ("auto", *here):
-        raise microgpt.InputError(f"device is {device}: MLX has {', '.join(here)} here")
-    return mx.default_device() if device == "auto" else mx.Device(getattr(mx, device))
+        raise microgpt.InputError(
+            f"device {device} is not available here: choose {' or '.join(here)}"
+        )
+    return mx.Device(getattr(mx, here[0] if device == "auto" else device))
 
 
 def create(
     config,
     snapshot,
     dtype: Literal["float32"] = "float32",
-    device: Literal["auto", "cpu", "gpu"] = "auto",
+    device: Literal["auto", "cpu", "gpu"] = "cpu",
     compile: bool = True,
 ):
-    """A state, which goes on where the snapshot stood, whichever version made that."""
+    """A state that continues from the snapshot,
+    whichever version the snapshot came from."""
     model = GPT(config, len(snapshot.weights["wte"]))
-    model.update(nested(snapshot.weights))
+    model.update(from_rows(snapshot.weights))
     optimizer = optim.Adam(
         config.learning_rate,
-        betas=[config.beta1, config.beta2],  # the default is 0.9, 0.999
+        betas=[config.beta1, config.beta2],  # S9.1, S9.2; MLX defaults to 0.9, 0.999
         eps=1e-8,
-        bias_correction=True,  # S9.3; the default is False
+        bias_correction=True,  # S9.3; MLX defaults to False
     )
+    # Adam continues from the snapshot's moments and its number of steps
     optimizer.init(model.trainable_parameters())
-    pair = nested(snapshot.first_moment), nested(snapshot.second_moment)
-    optimizer.state.update(tree_map(lambda m, v: {"m": m, "v": v}, *pair))
+    moments = from_rows(snapshot.first_moment), from_rows(snapshot.second_moment)
+    optimizer.state.update(tree_map(lambda m, v: {"m": m, "v": v}, *moments))
     optimizer.state["step"] = mx.array(snapshot.step, mx.uint64)
 
     state = SimpleNamespace(config=config, model=model, optimizer=optimizer)
-    state.device = find(device)
-    # on a CPU it takes g++, without which MLX goes on uncompiled
+    state.device = choose_device(device)
+    # for the CPU, MLX compiles with g++; without g++ the step stays uncompiled
     state.compiled = compile and (state.device == mx.gpu or which("g++") is not None)
     state.gradients = functools.partial(gradients, model)
-    state.step = functools.partial(step, model, optimizer)
-    if state.compiled:  # which has it declare what it moves besides its arguments
-        w, all_of_it = model.state, [model.state, optimizer.state]
-        state.gradients = mx.compile(state.gradients, inputs=w, outputs=w)
-        state.step = mx.compile(state.step, inputs=all_of_it, outputs=all_of_it)
+    state.take_step = functools.partial(take_step, model, optimizer)
+    if state.compiled:
+        # mx.compile must be told which arrays a function reads and changes besides its
+        # arguments; any other array would become a constant of the compiled program
+        weights, both = model.state, [model.state, optimizer.state]
+        state.gradients = mx.compile(state.gradients, inputs=weights, outputs=weights)
+        state.take_step = mx.compile(state.take_step, inputs=both, outputs=both)
     return state
 
 
 def logits(state, tokens):
-    """What one document's prefix says of each next token. (n,) -> (n, vocab_size)"""
+    """The logits of the next token after each position of one document.
+    (n,) -> (n, V)"""
     with mx.stream(state.device):
-        inputs, _, _ = padded([*tokens, 0], 0.0, state.config.block_size)
+        [(inputs, _, _)] = pad(state, [[*tokens, 0]])  # the last one is only a target
         return np.array(state.model(inputs))[: len(tokens)]
 
 
 def loss_and_grads(state, batch):
-    """The loss of a batch and its gradient in each weight. The state does not move."""
+    """The loss of a batch and its gradient for each weight.
+    Changes nothing in the state."""
     with mx.stream(state.device):
-        loss, grads = walk(state, documents(state, batch))
-        return float(loss), plain(grads)
+        loss, grads = accumulate(state, pad(state, batch))
+        return float(loss), to_rows(grads)
 
 
 def export(state):
-    """All that training carries, as NumPy's arrays."""
-    weights, adam = state.model.parameters(), state.optimizer.state
-    m = tree_map(lambda _, pair: pair["m"], weights, adam)
-    v = tree_map(lambda _, pair: pair["v"], weights, adam)
-    step = adam["step"].item()
-    return microgpt.Snapshot(plain(weights), plain(m), plain(v), step)
+    """Everything that training carries from step to step, as plain numbers (S13)."""
+    weights, moments = state.model.parameters(), state.optimizer.state
+    m = tree_map(lambda _, pair: pair["m"], weights, moments)
+    v = tree_map(lambda _, pair: pair["v"], weights, moments)
+    step = state.optimizer.state["step"].item()
+    return microgpt.Snapshot(to_rows(weights), to_rows(m), to_rows(v), step)
 
 
 def about(state):
-    """What computes, and in what precision."""
+    """Library, version, device, precision and threads:
+    the first line of the output."""
     how = "compiled" if state.compiled else "not compiled"
     return f"MLX {mx.__version__} on {state.device.type.name}, float32, {how}"
 
