@@ -10,10 +10,9 @@ from types import SimpleNamespace
 from typing import Literal
 
 try:
-    import microgpt
-
     import jax
     import jax.numpy as jnp
+    import microgpt
     import numpy as np
     from jax import lax
     from jax.flatten_util import ravel_pytree

@@ -16,7 +16,6 @@ from typing import Literal
 
 try:
     import microgpt
-
     import numba
     import numpy as np
     import rows

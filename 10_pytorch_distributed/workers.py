@@ -13,9 +13,8 @@ import uuid
 from datetime import timedelta
 from types import SimpleNamespace
 
-from microgpt import InputError
-
 import torch.distributed as dist
+from microgpt import InputError
 
 # ---------------------------------------------------------------- Meeting
 

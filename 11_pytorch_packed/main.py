@@ -8,7 +8,6 @@ from typing import Literal
 
 try:
     import microgpt
-
     import numpy as np
     import torch
     import torch.nn.functional as F
