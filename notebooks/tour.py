@@ -70,8 +70,8 @@ def _(mo):
     ## Training
 
     Before training, all 27 tokens are about equally likely, so the loss is near $\ln 27 = 3.30$. Each step
-    takes one name and computes the gradient of its loss for each weight. Then Adam moves each weight a little in
-    the direction that lowers the loss.
+    takes one name and computes the gradient of its loss for each weight. Then Adam moves each weight a little
+    in the direction that lowers the loss.
     """)
     return
 
