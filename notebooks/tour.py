@@ -1,7 +1,7 @@
 """From tokens to names: a tour with the NumPy version.
 
-uv run --all-packages marimo edit notebooks/tour.py     to play
-uv run --all-packages python notebooks/tour.py          as a script, from top to bottom
+uv run --all-packages marimo edit notebooks/tour.py     in the browser, with sliders
+uv run --all-packages python notebooks/tour.py          as a script, without a browser
 """
 
 import marimo
@@ -34,13 +34,15 @@ def _(mo):
     mo.md(r"""
     # From tokens to names
 
-    A tiny GPT reads thirty thousand names, letter by letter, and then makes up its own. Everything that it
-    does fits on this page. The program is `02_numpy_manual_backprop`; the rules are in `SPEC.md`.
+    A tiny GPT learns from thirty thousand names, letter by letter, and then makes up new ones. This page shows
+    each part of that: tokens, training, sampling and attention. The program is `02_numpy_manual_backprop`. The
+    rules of the model are in `SPEC.md`.
 
     ## Letters become tokens
 
-    Every letter has a number. One more number, **BOS**, marks where a name begins and ends. From each token
-    the model is to predict the next.
+    The model computes with numbers, so every letter gets one: its **token**. One more token, **BOS**, marks the
+    beginning and the end of a name. At each position the model reads the tokens so far and predicts the next
+    one, the **target**.
     """)
     return
 
@@ -60,17 +62,18 @@ def _(mo, tokenizer, word):
     tokens = tokenizer.encode(known)
     show = ["BOS" if t == tokenizer.bos else tokenizer.letters[t] for t in tokens]
     rows = [f"| {i} | {a} | {t} | {b} |" for i, (a, t, b) in enumerate(zip(show, tokens, show[1:]))]
-    mo.md("\n".join(["| position | reads | token | is to predict |", "|---|---|---|---|", *rows]))
+    mo.md("\n".join(["| position | input | token | target |", "|---|---|---|---|", *rows]))
     return
 
 
 @app.cell
 def _(mo):
     mo.md(r"""
-    ## It learns
+    ## Training
 
-    At first every letter is as likely as any other: the loss is $\ln 27 = 3.30$. Each step takes one name,
-    finds the gradient of its loss in each weight, and moves the weights a little against it.
+    Before training, all 27 tokens are about equally likely, so the loss is near $\ln 27 = 3.30$. Each step
+    takes one name and computes the gradient of its loss for each weight. Then Adam moves each weight a little
+    in the direction that lowers the loss.
     """)
     return
 
@@ -91,11 +94,11 @@ def _(np, plt):
         if len(losses) >= 50:
             smooth = np.convolve(losses, np.ones(50) / 50, mode="valid")
             axes.plot(np.arange(49, len(losses)), smooth, label="mean of 50")
-        axes.axhline(np.log(27), color="0.5", linestyle=":", label="ln 27: no idea")
-        axes.set(xlabel="step", ylabel="loss, nats a letter", xlim=(0, steps), ylim=(1.4, 4.6))
+        axes.axhline(np.log(27), color="0.5", linestyle=":", label="ln 27: all equally likely")
+        axes.set(xlabel="step", ylabel="loss, nats per token", xlim=(0, steps), ylim=(1.4, 4.6))
         axes.legend(frameon=False, ncols=3, loc="upper right")
         axes.spines[["top", "right"]].set_visible(False)
-        plt.close(figure)  # it is shown here, not kept
+        plt.close(figure)  # the cell shows the figure; pyplot need not keep it
         return figure
 
     return (loss_curve,)
@@ -113,7 +116,7 @@ def _(docs, islice, loss_curve, microgpt, mo, program, random, replace, steps, t
     losses = []
     while chunk := [float(loss) for loss in islice(training, config.steps // 20)]:
         losses += chunk
-        mo.output.replace(loss_curve(losses, config.steps))  # live
+        mo.output.replace(loss_curve(losses, config.steps))  # redraw during training
     uniforms = [rng.random() for _ in range(1000)]
     return config, state, uniforms
 
@@ -121,10 +124,12 @@ def _(docs, islice, loss_curve, microgpt, mo, program, random, replace, steps, t
 @app.cell
 def _(mo):
     mo.md(r"""
-    ## It dreams
+    ## Sampling
 
-    From BOS the model says how likely each letter is to come next; one is drawn, and so on until BOS is drawn
-    again. The **temperature** divides the logits first: below 1 it makes the likely likelier.
+    A name starts with BOS. The model gives the probability of each next token; one token is drawn and added
+    to the name. This repeats until BOS is drawn again. Before softmax turns the logits into probabilities, they
+    are divided by the **temperature**. Below 1, likely letters become likelier; above 1, the draw becomes more
+    random.
     """)
     return
 
@@ -160,17 +165,18 @@ def _(
     )
     names = [tokenizer.decode(tokens) for tokens in islice(_names, 20)]
     _known = set(docs)
-    mo.md(" · ".join(f"**{n}**" if n not in _known else n for n in names) + "\n\n(bold: new)")
+    mo.md(" · ".join(f"**{n}**" if n not in _known else n for n in names) + "\n\n(bold: not in the data)")
     return (names,)
 
 
 @app.cell
 def _(mo):
     mo.md(r"""
-    ## What it looks at
+    ## Attention
 
-    At each letter, each of the four heads takes what it needs from the letters so far. A row is a position,
-    and its weights over the columns add up to 1.
+    At each position, each of the four heads averages the values of the positions so far. The **attention
+    weights** say how much each position counts. Each row below is a position, and each column is a position
+    that it attends to. The weights of a row add up to 1.
     """)
     return
 

@@ -1,15 +1,16 @@
-// microGPT in C, the example of a port: it passes every level of ../../README.md.
+// microGPT in C: an example of a port, which passes every level of ../../README.md.
 //
-// It reads one case as JSON on standard input and writes its answer as JSON on standard
-// output. What it cannot use it refuses with one line and exit status 2.
+// It reads one case as JSON from standard input and writes its answer as JSON to
+// standard output. If it cannot use the input, it prints one line and ends with exit
+// status 2.
 //
 //     cc -O2 -std=c11 -Wall -Wextra -o port port.c -lm
 //
-// The model stands in the middle, from "Tensors" to "Sampling"; what comes before and
-// after is what Python has and C has not. A comment such as S6.3 names a rule of
-// ../../../SPEC.md.
+// The model is in the middle, from "Tensors" to "Sampling". The sections before and
+// after it do what Python's standard library does: memory, JSON, random numbers. A
+// comment such as S6.3 names a rule of ../../../SPEC.md.
 //
-// C n_embd, D head_dim, T block_size; t a position, u one that t sees
+// C n_embd, D head_dim, T block_size; t a position, u a position that t attends to
 
 #include <math.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double PI = 3.14159265358979323846; // C11 has none
+static const double PI = 3.14159265358979323846; // C11 has no constant for it
 
 // ---------------------------------------------------------------- Memory
 
@@ -34,7 +35,7 @@ static _Noreturn void die(const char *format, ...) {
     exit(2);
 }
 
-// All memory hangs on one list and is given back at exit, after an error too.
+// A linked list of all memory blocks. They are freed at exit, also after an error.
 typedef struct Block {
     struct Block *before;
     max_align_t data[];
@@ -42,7 +43,7 @@ typedef struct Block {
 
 static Block *blocks;
 
-static void *take(size_t count, size_t size) { // all zero
+static void *take(size_t count, size_t size) { // the memory is set to zero
     Block *block = NULL;
     if (count <= (SIZE_MAX - sizeof *block) / size)
         block = calloc(1, sizeof *block + count * size);
@@ -67,19 +68,19 @@ static const char *const KINDS[] = {
 
 typedef struct Json {
     Kind kind;
-    double number;             // of a NUMBER; 0 or 1 of a BOOLEAN
-    const char *text, *key;    // of a STRING; of what stands in an OBJECT
-    size_t count;              // of what stands in a LIST or an OBJECT,
-    struct Json *first, *next; // as a chain
+    double number;             // value of a NUMBER; 0 or 1 for a BOOLEAN
+    const char *text, *key;    // text of a STRING; key, if this is a value of an OBJECT
+    size_t count;              // number of values in a LIST or an OBJECT
+    struct Json *first, *next; // its first value; the value after this one
 } Json;
 
-static char *source, *at; // the text, which ends in a zero byte, and how far it is read
+static char *source, *at; // the text, which ends with a zero byte; the next byte of it
 
 static _Noreturn void no_json(void) {
-    die("the case is not JSON: byte %td", at - source);
+    die("the case is not JSON: see byte %td", at - source);
 }
 
-// What strspn does, which in some C libraries reads to the end of the text first.
+// The same as strspn, which in some C libraries reads the whole rest of the text first.
 static size_t span(const char *text, const char *set) {
     size_t n = 0;
     while (text[n] && strchr(set, text[n])) n++;
@@ -93,8 +94,8 @@ static void expect(const char *word) {
     at += strlen(word);
 }
 
-// Strings stay as JSON has them, escapes and all: they are only compared, and copied to
-// the answer.
+// Strings keep their JSON escapes, because they are only compared and copied to the
+// answer.
 static const char *read_string(void) {
     const char *text = at + 1;
     for (expect("\""); *at != '"'; at++) {
@@ -109,7 +110,8 @@ static const char *read_string(void) {
     return text;
 }
 
-// strtod takes more than JSON has, such as 0x10 and nan, but not of these characters.
+// strtod also accepts 0x10 and nan, which are not JSON. The allowed characters exclude
+// them.
 static double read_number(void) {
     char *end, *allowed = at + span(at, "+-.0123456789eE");
     double number = strtod(at, &end);
@@ -123,7 +125,7 @@ static Json *read_value(int depth) {
     char open = skip_space(), close[] = {open == '[' ? ']' : '}', '\0'};
     if (open == '[' || open == '{') {
         value->kind = open == '[' ? LIST : OBJECT;
-        if (depth == 32) no_json(); // no case is so deep, and the stack is finite
+        if (depth == 32) no_json(); // no case is so deep; the limit protects the stack
         at++;
         for (bool more = skip_space() != *close; more; value->count++) {
             const char *key = NULL;
@@ -190,7 +192,7 @@ static const Json *get(const Json *object, const char *key, Kind kind) {
 static double get_number(const Json *object, const char *key, double low, double high) {
     double number = get(object, key, NUMBER)->number;
     if (number < low || number > high)
-        die("%s is %.17g: it must lie in %g ... %g", key, number, low, high);
+        die("%s is %.17g: it must be from %g to %g", key, number, low, high);
     return number;
 }
 
@@ -206,21 +208,22 @@ static size_t get_whole(const Json *object, const char *key, double low, double 
 static struct { // the recipe, S12
     size_t n_embd, n_head, head_dim, n_layer, block_size, relu_power, steps, batch_size;
     double init_std, learning_rate, beta1, beta2, temperature;
-    bool zero_init, linear; // linear: the schedule, else cosine
+    bool zero_init, linear; // linear: the schedule is linear; false: it is cosine
 } config;
 
-// Either a weight, or what an operation makes of x and y: then it has a row a position.
+// A weight, or the result of an operation on x and y, which has one row per position.
 typedef struct Tensor {
     char name[32];
     size_t rows, columns;
-    double *data, *grad;            // grad: how the loss changes with data
-    double *moment1, *moment2, std; // of a weight: Adam's, and of the first draws
+    double *data, *grad;            // grad: d loss / d data
+    double *moment1, *moment2, std; // of weights: Adam's moments, deviation of draws
     const struct Operation *made_by;
     struct Tensor *x, *y;
-    const size_t *tokens; // says, if there, which row of x each row is made of
+    const size_t *tokens; // if set: row t is computed from row tokens[t] of x
 } Tensor;
 
-// Makes row t of z, or hands the gradient of row t on to z->x and z->y.
+// forward computes row t of z; backward adds to the gradients of z->x and z->y what row
+// t of z contributes.
 typedef struct Operation {
     void (*forward)(const Tensor *z, size_t t), (*backward)(const Tensor *z, size_t t);
 } Operation;
@@ -243,7 +246,8 @@ static void clear_grads(Tensor *x, size_t count) {
 
 // ---------------------------------------------------------------- Operations
 
-// All gradients are added to what is there: a sum over the uses, S8.3.
+// Every backward function adds to the gradients, because a tensor may be used several
+// times: its gradient is the sum over all uses (S8.3).
 
 static double dot(const double *x, const double *y, size_t n) {
     double sum = 0;
@@ -257,7 +261,7 @@ static void add_scaled(double *restrict y, double a, const double *restrict x,
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
-// z = x + y
+// z = x + y: both gradients are dz
 static void add(const Tensor *z, size_t t) {
     size_t row = z->tokens ? z->tokens[t] : t;
     memcpy(value(z, t), value(z->y, t), z->columns * sizeof *z->data);
@@ -270,7 +274,7 @@ static void add_backward(const Tensor *z, size_t t) {
     add_scaled(grad(z->y, t), 1, grad(z, t), z->columns);
 }
 
-// z = y x, where y is a weight
+// z = y x, where y is a weight: dx = yᵀ dz, dy = dz xᵀ
 static void linear(const Tensor *z, size_t t) {
     for (size_t o = 0; o < z->columns; o++)
         value(z, t)[o] = dot(value(z->y, o), value(z->x, t), z->x->columns);
@@ -298,15 +302,16 @@ static void rmsnorm_backward(const Tensor *z, size_t t) { // S5.2
     double scale = inverse_rms(value(z->x, t), n);
     double mean = dot(value(z, t), grad(z, t), n) / (double)n;
     add_scaled(grad(z->x, t), scale, grad(z, t), n);
-    add_scaled(grad(z->x, t), -scale * mean, value(z, t), n); // the scale moves with x
+    add_scaled(grad(z->x, t), -scale * mean, value(z, t), n); // as scale depends on x
 }
 
-// z = x·y / √D of each head, x the query and y all keys so far. Head h has the entries
-// from h D on (S6.2), and from h T on in z, of which it uses t + 1.
+// z = x·y / √D in each head, where x is the query and y the keys of all positions so
+// far. Head h uses the D entries of x and y from h D on (S6.2). Its scores are the
+// t + 1 entries of z from h T on.
 static void scores(const Tensor *z, size_t t) {
     size_t D = config.head_dim, T = config.block_size;
     for (size_t h = 0; h < config.n_head; h++)
-        for (size_t u = 0; u <= t; u++) { // S6.4: nothing later
+        for (size_t u = 0; u <= t; u++) { // S6.4: no later position
             double product = dot(value(z->x, t) + h * D, value(z->y, u) + h * D, D);
             value(z, t)[h * T + u] = product / sqrt((double)D); // S6.3
         }
@@ -322,8 +327,8 @@ static void scores_backward(const Tensor *z, size_t t) {
         }
 }
 
-// p = softmax(x), which is shift-invariant: top only prevents overflow. Returns
-// ln Σ exp(x), which the loss needs.
+// p = softmax(x). Returns ln Σ exp(x), which the loss needs. Softmax is
+// shift-invariant: subtracting the maximum only prevents overflow.
 static double softmax(double *p, const double *x, size_t n) {
     double top = x[0], total = 0;
     for (size_t i = 1; i < n; i++) top = fmax(top, x[i]);
@@ -332,7 +337,7 @@ static double softmax(double *p, const double *x, size_t n) {
     return log(total) + top;
 }
 
-// z = softmax(x) of each head, S6.5
+// z = softmax(x) in each head, S6.5: dx = p (dz - Σ p dz)
 static void attention(const Tensor *z, size_t t) {
     for (size_t h = 0, i = 0; h < config.n_head; h++, i += config.block_size)
         softmax(value(z, t) + i, value(z->x, t) + i, t + 1);
@@ -346,7 +351,7 @@ static void attention_backward(const Tensor *z, size_t t) {
     }
 }
 
-// z = Σ x y of each head, x its attention and y all values so far, S6.6
+// z = Σ x y in each head: x are its attention weights, y the values so far, S6.6
 static void heads(const Tensor *z, size_t t) {
     size_t D = config.head_dim, T = config.block_size;
     memset(value(z, t), 0, z->columns * sizeof *z->data);
@@ -368,7 +373,7 @@ static void heads_backward(const Tensor *z, size_t t) {
 
 static double power(double x, size_t p) { return p ? x * power(x, p - 1) : 1; }
 
-// z = max(0, x)^p
+// z = max(0, x)^p: dx = p max(0, x)^(p-1) dz
 static void relu(const Tensor *z, size_t t) { // S7.2
     for (size_t i = 0; i < z->columns; i++)
         value(z, t)[i] = power(fmax(0, value(z->x, t)[i]), config.relu_power);
@@ -391,11 +396,12 @@ static const Operation ATTENTION = {attention, attention_backward};
 
 // ---------------------------------------------------------------- Parameters
 
-// The weights in the order of drawing. Layer i has w[WQ] to w[FC2], w = weight + 6 i.
+// The weights, in the order of drawing. Layer i has w[WQ] to w[FC2] with
+// w = weight + 6 i.
 enum { WTE, WPE, LM_HEAD, WQ, WK, WV, WO, FC1, FC2, LAYER_WEIGHTS = 6 };
 
 static Tensor *weight;
-static size_t weights, vocab_size, step; // how many there are, and steps were taken
+static size_t weights, vocab_size, step; // how many weights; V; steps taken so far
 
 static void add_weight(const char *name, size_t layer, size_t rows, size_t columns,
                        double std) {
@@ -425,7 +431,8 @@ static void create(void) { // S3.1, S3.2
 
 // ---------------------------------------------------------------- Forward and backward
 
-// All that is made from one document, in the order of execution. The logits come last.
+// All tensors computed from one document, in the order of execution. The last one is
+// the logits.
 typedef struct {
     Tensor *value;
     size_t count;
@@ -445,7 +452,8 @@ static Tensor *make(Tape *tape, const char *name, size_t layer, const Operation 
     return z;
 }
 
-// The model, S4 to S7. This computes nothing yet: a tape is made once and often played.
+// The model, S4 to S7. This only lists the operations; forward() computes them. So a
+// tape is made once and used for many documents.
 static Tape record(void) {
     Tape tape = {take(3 + 14 * config.n_layer, sizeof *tape.value), 0}, *a = &tape;
     Tensor *x = make(a, "embedding", 0, &ADD, &weight[WTE], &weight[WPE]); // S4.1
@@ -471,8 +479,9 @@ static Tape record(void) {
     return tape;
 }
 
-// Plays position t; those before must have been played, as their keys and values are
-// read. Row t of what it returns are the logits of what follows.
+// Computes position t. The positions before it must have been computed already, because
+// attention reads their keys and values. Row t of the result holds the logits of the
+// next token.
 static const Tensor *forward(const Tape *tape, const size_t *tokens, size_t t) {
     tape->value->tokens = tokens;
     for (size_t k = 0; k < tape->count; k++)
@@ -480,8 +489,9 @@ static const Tensor *forward(const Tape *tape, const size_t *tokens, size_t t) {
     return &tape->value[tape->count - 1];
 }
 
-// The chain rule, from the gradient in the logits back to the weights. Whatever used a
-// tensor stands later on the tape, so that each is met with its gradient complete.
+// The chain rule, from the gradient of the logits back to the weights. Every operation
+// that uses a tensor is later on the tape. So, when the loop reaches a tensor, its
+// gradient is complete.
 static void backward(const Tape *tape, size_t n) {
     for (size_t k = tape->count; k--;)
         for (size_t t = 0; t < n; t++)
@@ -491,19 +501,19 @@ static void backward(const Tape *tape, size_t n) {
 // ---------------------------------------------------------------- Loss and training
 
 typedef struct {
-    size_t *tokens, n; // n positions, each with a target: what fits the block, S2.3
+    size_t *tokens, n; // n positions, each with a target: at most block_size, S2.3
 } Document;
 
 static Document *docs;
 static size_t n_docs;
 
-// Document b of the batch that this step learns from, S1.4.
+// Document b of this step's batch, S1.4.
 static const Document *pick(size_t b) {
     return &docs[(step * config.batch_size + b) % n_docs];
 }
 
-// The mean loss of the batch, S8. Leaves its gradient in the weights, and in all that
-// came between, on a tape for each document.
+// The mean loss of all targets of the batch (S8). Its gradients are left in the weights
+// and in the tensors of the tapes; each document has its own tape.
 static double loss_and_gradients(const Tape *tapes) {
     double total = 0, targets = 0;
     for (size_t b = 0; b < config.batch_size; b++) targets += (double)pick(b)->n;
@@ -517,7 +527,7 @@ static double loss_and_gradients(const Tape *tapes) {
             double *dz = grad(logits, t);
             size_t target = doc->tokens[t + 1];
             total += softmax(dz, z, vocab_size) - z[target]; // S8.1
-            dz[target] -= 1; // what was predicted, less what is true
+            dz[target] -= 1; // predicted probabilities minus the one-hot target
             for (size_t i = 0; i < vocab_size; i++) dz[i] /= targets; // S8.2
         }
         backward(&tapes[b], doc->n);
@@ -547,7 +557,8 @@ static void adam(void) { // S9
 
 // ---------------------------------------------------------------- Sampling
 
-// The token that u, uniform in [0, 1), picks after the logits z; p has room for them.
+// Draws a token from the logits z. u is uniform in [0, 1); p is working memory for the
+// probabilities.
 static size_t draw_token(const double *z, double u, double *p) {
     for (size_t i = 0; i < vocab_size; i++) p[i] = z[i] / config.temperature;
     softmax(p, p, vocab_size); // S11.2
@@ -558,14 +569,14 @@ static size_t draw_token(const double *z, double u, double *p) {
     return token;
 }
 
-// Draws a name after the `count` tokens that it begins with, BOS and the prompt, S11.1.
-// *u are the uniforms left. Returns how many tokens stand before the closing BOS.
+// Draws a name. Its first `count` tokens are given: BOS and the prompt (S11.1). *u is
+// the next uniform. Returns the number of tokens before the closing BOS.
 static size_t generate(const Tape *tape, size_t *tokens, size_t count, const Json **u) {
-    double *p = tape->value[tape->count - 1].grad; // which nobody needs here
+    double *p = tape->value[tape->count - 1].grad; // free: sampling needs no gradients
     for (size_t t = 0; t < config.block_size; t++) {
         const Tensor *logits = forward(tape, tokens, t);
         if (t + 1 < count) continue;
-        double next = must_be(NUMBER, *u, "each of the uniforms used")->number;
+        double next = must_be(NUMBER, *u, "each uniform that is needed")->number;
         *u = (*u)->next; // S11.5
         tokens[t + 1] = draw_token(value(logits, t), next, p);
         if (tokens[t + 1] == vocab_size - 1) return t + 1; // S11.4
@@ -575,12 +586,12 @@ static size_t generate(const Tape *tape, size_t *tokens, size_t count, const Jso
 
 // ---------------------------------------------------------------- Random stream
 
-// Python's random.Random, MT19937. Only the level "stream" needs it: otherwise a case
-// brings its weights and its uniforms along.
+// Python's random.Random, the generator MT19937. Only the level "stream" needs it: for
+// the other levels a case contains its weights and its uniforms.
 typedef struct {
     uint32_t state[624];
     size_t used;
-    bool waiting; // for gauss: the second of a pair
+    bool waiting; // gauss makes numbers in pairs: `second` has not been returned yet
     double second;
 } Stream;
 
@@ -592,7 +603,7 @@ static void mix(uint32_t *x, size_t *i, uint32_t factor, uint32_t sum) {
     }
 }
 
-static Stream seeded(uint64_t seed) { // init_by_array of the seed's words of 32 bits
+static Stream seeded(uint64_t seed) { // init_by_array of the seed's 32-bit words
     Stream r = {.state = {19650218}, .used = 624};
     uint32_t *x = r.state, word[] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t words = word[1] ? 2 : 1;
@@ -605,7 +616,7 @@ static Stream seeded(uint64_t seed) { // init_by_array of the seed's words of 32
     return r;
 }
 
-static uint32_t getrandbits(Stream *r, int count) { // 1 to 32 of them
+static uint32_t getrandbits(Stream *r, int count) { // count: 1 to 32
     uint32_t *x = r->state;
     for (size_t i = 0; i < 624 && r->used == 624; i++) {
         uint32_t y = (x[i] & 0x80000000) | (x[(i + 1) % 624] & 0x7FFFFFFF);
@@ -634,7 +645,7 @@ static double gauss(Stream *r) { // S3.4
 
 static void shuffle(Stream *r, const char **documents, size_t count) { // S1.3
     for (size_t i = count; i-- > 1;) {
-        int length = 1; // of i + 1, in bits
+        int length = 1; // number of bits of i + 1
         while ((i + 1) >> length) length++;
         size_t j = getrandbits(r, length);
         while (j > i) j = getrandbits(r, length);
@@ -666,7 +677,8 @@ static void read_config(const Json *json) {
     if (!config.linear && strcmp(schedule, "cosine"))
         die("schedule must be cosine or linear");
     if (config.n_embd % config.n_head)
-        die("n_embd %zu is no multiple of n_head %zu", config.n_embd, config.n_head);
+        die("n_embd is %zu: it must be a multiple of n_head, %zu", config.n_embd,
+            config.n_head);
 }
 
 static void read_matrix(double *x, const Tensor *shape, const Json *start,
@@ -689,19 +701,20 @@ static void read_documents(const Json *tokens) {
     docs = take(tokens->count, sizeof *docs);
     for (const Json *list = tokens->first; list; list = list->next) {
         Document *doc = &docs[n_docs++];
-        if (must_be(LIST, list, "each of tokens")->count < 2)
-            die("each of tokens must have BOS at both ends");
+        if (must_be(LIST, list, "each document in tokens")->count < 2)
+            die("each document in tokens must have BOS at both ends");
         doc->n = list->count - 1;
         if (doc->n > config.block_size) doc->n = config.block_size;
         size_t *token = doc->tokens = take(list->count, sizeof *token);
         for (const Json *x = list->first; x; x = x->next) {
             double number = must_be(NUMBER, x, "a token")->number;
             if (number < 0 || number >= (double)vocab_size || number != floor(number))
-                die("token %.17g is none of 0 ... %zu", number, vocab_size - 1);
+                die("token %.17g must be a whole number from 0 to %zu", number,
+                    vocab_size - 1);
             *token++ = (size_t)number;
         }
     }
-    if (!n_docs) die("tokens must have a document");
+    if (!n_docs) die("tokens is empty: it must have at least one document");
 }
 
 typedef struct {
@@ -709,8 +722,8 @@ typedef struct {
     size_t size;
 } Letter;
 
-// The letters of a string. Each is the bytes of its UTF-8, or an escape such as \u00e9,
-// or two of these where the first is half a letter.
+// The letters of a string. Each letter is one of three things: its UTF-8 bytes, an
+// escape such as \u00e9, or two such escapes (a surrogate pair).
 static Letter *read_letters(const char *text, size_t *count) {
     Letter *letters = take(strlen(text), sizeof *letters);
     for (*count = 0; *text; ++*count) {
@@ -727,14 +740,14 @@ static Letter *read_letters(const char *text, size_t *count) {
     return letters;
 }
 
-static Letter *letters; // of all tokens but BOS
+static Letter *letters; // the letter of each token except BOS
 
 static size_t token_of(Letter x) {
     for (size_t token = 0; token < vocab_size - 1; token++)
         if (letters[token].size == x.size &&
             !memcmp(letters[token].text, x.text, x.size))
             return token;
-    die("prompt has %.*s, which letters has not", (int)x.size, x.text);
+    die("prompt has the letter %.*s, which is not in letters", (int)x.size, x.text);
 }
 
 // ---------------------------------------------------------------- The answer
@@ -742,8 +755,8 @@ static size_t token_of(Letter x) {
 static void put(const char *text) { fputs(text, stdout); }
 
 static void put_number(double x) {
-    if (!isfinite(x)) die("the answer has %g: the case's numbers are too large", x);
-    printf("%.17g", x); // 17 digits tell all doubles apart
+    if (!isfinite(x)) die("the answer has %g: the case must have smaller numbers", x);
+    printf("%.17g", x); // 17 digits are enough to give back the same double
 }
 
 static void put_list(const double *x, size_t count) {
@@ -755,7 +768,7 @@ static void put_list(const double *x, size_t count) {
     put("]");
 }
 
-// Lists of numbers, one beginning each `stride` numbers.
+// One list of numbers for each row; a row begins `stride` numbers after the one before.
 static void put_rows(const double *x, size_t rows, size_t columns, size_t stride) {
     for (size_t i = 0; i < rows; i++) {
         put(i ? ",\n" : "[");
@@ -779,7 +792,7 @@ static void put_weights(const char *before, Part which) {
     put("}");
 }
 
-// Tensor k of the tapes: an entry a document, in it a row a position.
+// Tensor k of every tape: one entry for each document, in it one row for each position.
 static void put_values(const char *before, const Tape *tapes, size_t k, Part which) {
     put(before);
     for (size_t b = 0; b < config.batch_size; b++) {
@@ -834,7 +847,8 @@ static void put_names(const Json *json, const Tape *tape) {
     const Json *uniforms = get(json, "uniforms", LIST)->first;
     size_t *tokens = take(config.block_size + 1, sizeof *tokens);
     if (prompted >= config.block_size)
-        die("prompt fills the block of %zu tokens", config.block_size);
+        die("prompt has %zu letters: it must have fewer than block_size, %zu", prompted,
+            config.block_size);
     tokens[0] = vocab_size - 1; // BOS
     for (size_t t = 0; t < prompted; t++) tokens[t + 1] = token_of(prompt[t]);
     put(",\n\"names\": [");
@@ -851,19 +865,19 @@ static void put_names(const Json *json, const Tape *tape) {
 static void put_stream(const Json *stream) {
     const Json *documents = find(must_be(OBJECT, stream, "stream"), "documents");
     if (documents && documents->kind == STRING)
-        return; // "names": a file that this project's programs have, not a port
+        return; // "names" stands for a file that a port does not have
     must_be(LIST, documents, "documents");
-    const double most = 9007199254740992; // beyond it not all whole numbers are doubles
+    const double most = 9007199254740992; // 2^53: above, doubles skip whole numbers
     Stream r = seeded(get_whole(stream, "seed", 0, most));
     const char **order = take(documents->count, sizeof *order);
     size_t count = 0;
     for (const Json *x = documents->first; x; x = x->next)
-        order[count++] = must_be(STRING, x, "each of documents")->text;
+        order[count++] = must_be(STRING, x, "each document")->text;
     shuffle(&r, order, count);
     put(",\n\"stream\": {\"shuffled\": [");
     for (size_t i = 0; i < count; i++) printf("%s\"%s\"", i ? ", " : "", order[i]);
     put("]");
-    for (Tensor *w = weight; w < weight + weights; w++) // what was trained has served
+    for (Tensor *w = weight; w < weight + weights; w++) // overwrite the trained ones
         for (size_t i = 0; i < size_of(w); i++) w->data[i] = w->std * gauss(&r);
     put_weights(",\n\"weights\": ", DATA);
     put("}");
@@ -891,7 +905,7 @@ int main(void) {
     printf("{\"id\": \"%s\", \"dtype\": \"float64\",\n", get(json, "id", STRING)->text);
     put("\"levels\": [\"forward\", \"gradients\", \"training\", \"sampling\",");
     put(" \"stream\"]");
-    put_names(json, tapes); // before training moves the weights
+    put_names(json, tapes); // before training changes the weights
     if (steps) {
         put_first_batch(tapes);
         put_training(tapes, steps);
