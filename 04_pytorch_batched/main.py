@@ -133,7 +133,7 @@ def loss_and_backward(state, batch):
     Adds its gradient to the weights' gradients."""
     inputs, targets = on_device(state, pad(batch))  # (B, T) each
     loss = mean_loss(state.model, inputs, targets)
-    loss.backward()  # the chain rule: adds d loss / d p to p.grad, for every weight p
+    loss.backward()  # the chain rule: adds d loss / d p to p.grad of each weight p
     return loss.detach()
 
 
@@ -233,8 +233,8 @@ def about(state):
     """Library, version, device, precision and threads:
     the first line of the output."""
     dtype = str(state.dtype).removeprefix("torch.")
-    threads = f"{torch.get_num_threads()} thread"
-    return f"PyTorch {torch.__version__} on {state.device}, {dtype}, {threads}"
+    how = f"{torch.get_num_threads()} thread"
+    return f"PyTorch {torch.__version__} on {state.device}, {dtype}, {how}"
 
 
 if __name__ == "__main__":
