@@ -218,7 +218,7 @@ def compile_step(state):
     except RuntimeError as e:
         reason = str(e).strip().splitlines()[0]
         raise microgpt.InputError(
-            f"compile failed: {reason}: it needs a working C++ compiler, or leave it out"
+            f"compile failed ({reason}): it needs a C++ compiler, or leave it out"
         ) from None
     state.step, state.buffers = step, buffers
 
