@@ -247,7 +247,7 @@ def create(
 ):
     """A state that continues from the snapshot,
     whichever version the snapshot came from."""
-    torch.set_num_threads(1)  # a model this small gains nothing from a second thread
+    torch.set_num_threads(1)  # at this size a second thread costs more than it saves
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
     device, dtype = choose_device(device, dtype), getattr(torch, dtype)
     model = GPT(config, vocab_size=len(snapshot.weights["wte"]))
@@ -271,7 +271,7 @@ def create(
 
 
 def choose_device(device, dtype):
-    """The device that was asked for; "auto" is the first of the list that is here."""
+    """The device asked for; "auto" takes the first of these that is available."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available() and dtype == "float32",
@@ -286,7 +286,7 @@ def choose_device(device, dtype):
 
 
 def on_device(state, tensor):
-    """A copy on the device of the state, made while Python goes on (non_blocking)."""
+    """The tensor on the state's device. Python does not wait for the copy."""
     return tensor.to(state.device, non_blocking=True)
 
 
