@@ -1,30 +1,25 @@
-"""microGPT in PyTorch, a batch at once. Same model as 03. New here: documents of any
-length stand in one tensor. The shorter ones are padded on the right, where the causal
-mask hides what was added and the loss passes over it (SPEC.md: S6.4, S8.2)."""
+"""microGPT in PyTorch, a batch at once. Same model as 03. New here: padding. Documents
+of any length stand in one tensor: the shorter ones are padded on the right. The causal
+mask hides the padding from all real tokens, and the loss ignores it (SPEC.md: S6.4,
+S8.2)."""
 
 import sys
 from types import SimpleNamespace
 from typing import Literal
 
-try:
-    import microgpt
-    import numpy as np
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-except ModuleNotFoundError as missing:
-    if __name__ != "__main__":
-        raise
-    hint = "`uv run python main.py` brings it"
-    print(f"error: {missing.name} is missing: {hint}", file=sys.stderr)
-    sys.exit(2)
+import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 # T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents
 
 # ---------------------------------------------------------------- Parameters
 
 
-def tensors(matrices, dtype, device):
+def from_rows(matrices, dtype, device):
     """{name: rows} -> {name: tensor}"""
     return {
         name: torch.tensor(np.asarray(rows), dtype=dtype, device=device)
@@ -32,8 +27,13 @@ def tensors(matrices, dtype, device):
     }
 
 
-def named(model):
-    """{name: parameter}, each under its name in S3.1"""
+def to_rows(tensors):
+    """{name: tensor} -> {name: rows}, copied into NumPy arrays"""
+    return {name: t.numpy(force=True).copy() for name, t in tensors.items()}
+
+
+def named_weights(model):
+    """{name: parameter}, each under its name in the specification (S3.1)"""
     return {
         name.replace("layers.", "layer").removesuffix(".weight"): p
         for name, p in model.named_parameters()
@@ -44,6 +44,8 @@ def named(model):
 
 
 class GPT(nn.Module):
+    """Two embeddings, the layers, and the output matrix (S4)."""
+
     def __init__(self, config, vocab_size):
         super().__init__()
         C = config.n_embd
@@ -53,15 +55,18 @@ class GPT(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
     def forward(self, tokens):
-        """What each token says of the next. (B, T) -> (B, T, V)"""
-        x = self.wte(tokens) + self.wpe.weight[: tokens.shape[-1]]
+        """The logits of the next token at each position. (B, T) -> (B, T, V)"""
+        T = tokens.shape[-1]
+        x = self.wte(tokens) + self.wpe.weight[:T]  # (B, T, C)
         x = rmsnorm(x)  # S4.2: here too, but not before lm_head
         for layer in self.layers:
             x = layer(x)
-        return self.lm_head(x)
+        return self.lm_head(x)  # (B, T, V)
 
 
 class Layer(nn.Module):
+    """Attention, then the MLP; each adds its result to x (S6, S7)."""
+
     def __init__(self, config):
         super().__init__()
         C = config.n_embd
@@ -76,33 +81,37 @@ class Layer(nn.Module):
     def forward(self, x):
         """(B, T, C) -> (B, T, C)"""
         h = rmsnorm(x)
-        q, k, v = self.attn_wq(h), self.attn_wk(h), self.attn_wv(h)
+        q, k, v = self.attn_wq(h), self.attn_wk(h), self.attn_wv(h)  # (B, T, C) each
         x = x + self.attn_wo(attention(q, k, v, self.n_head))
-        h = self.mlp_fc1(rmsnorm(x))
-        return x + self.mlp_fc2(F.relu(h) ** self.relu_power)
+        h = self.mlp_fc1(rmsnorm(x))  # (B, T, 4C)
+        return x + self.mlp_fc2(F.relu(h) ** self.relu_power)  # (B, T, C)
 
 
 def rmsnorm(x):
-    return F.rms_norm(x, x.shape[-1:], eps=1e-5)  # S5.1; by default the dtype's
+    """Scale each token's vector to a mean square of 1 (S5)."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-5)  # S5.1; the default depends on dtype
 
 
 def attention(q, k, v, n_head):
-    """What each head reads from the tokens so far (S6.2 to S6.6)."""
+    """Each head's output: the average of the values so far, weighted by how well the
+    query matches each key (S6). (B, T, C) -> (B, T, C)"""
     B, T, C = q.shape
+    # (B, T, C) -> (B, T, H, D) -> (B, H, T, D)
     q, k, v = (a.view(B, T, n_head, -1).transpose(1, 2) for a in (q, k, v))
+    # softmax(q kᵀ / √D) v, where a token sees only itself and the tokens before it
     h = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, D)
-    return h.transpose(1, 2).reshape(B, T, C)
+    return h.transpose(1, 2).reshape(B, T, C)  # the heads side by side: (B, T, C)
 
 
 # ---------------------------------------------------------------- Loss and training
 
 
-NO_TARGET = -100  # what cross_entropy passes over
+NO_TARGET = -100  # cross_entropy ignores a target of this value
 
 
 def pad(batch, length=0, filler=0):
-    """Inputs and targets of all documents, each a row that is filled up on its right:
-    as long as the longest document, or longer. -> (2, B, T)"""
+    """Inputs and targets of all documents, padded on the right to one length: that of
+    the longest document, or `length` if it is larger. -> (2, B, T)"""
     length = max([length] + [len(tokens) - 1 for tokens in batch])
     inputs, targets = [], []
     for tokens in batch:
@@ -113,38 +122,38 @@ def pad(batch, length=0, filler=0):
 
 
 def mean_loss(model, inputs, targets):
-    """The mean over all targets (S8.2): those that are there, not B times T."""
-    logits = model(inputs)
-    return F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET
-    )
+    """The mean over all real targets (S8.2), not over all B * T places."""
+    logits = model(inputs).flatten(0, 1)  # (B * T, V)
+    targets = targets.flatten()  # (B * T,)
+    return F.cross_entropy(logits, targets, ignore_index=NO_TARGET)
 
 
 def loss_and_backward(state, batch):
-    """The mean loss of all targets (S8). Adds its gradient to the weights' grads."""
-    inputs, targets = on_device(state, pad(batch))
+    """The mean loss of all targets (S8).
+    Adds its gradient to the weights' gradients."""
+    inputs, targets = on_device(state, pad(batch))  # (B, T) each
     loss = mean_loss(state.model, inputs, targets)
-    loss.backward()
+    loss.backward()  # the chain rule: adds d loss / d p to p.grad of each weight p
     return loss.detach()
 
 
-def step(state, batch, learning_rate):
-    loss = loss_and_backward(state, batch)
+def adam(state, learning_rate):
+    """One step of Adam for all weights (S9); then their gradients are reset."""
+    state.step += 1
     state.optimizer.param_groups[0]["lr"] = learning_rate
     state.optimizer.step()
-    state.optimizer.zero_grad()  # or the next backward() would add to these
-    return loss
+    state.optimizer.zero_grad()  # or the next backward() would add to this gradient
 
 
 def train(state, batches):
-    """Take a step for each (batch, learning rate) and yield its loss: a tensor, as to
-    ask for its value would be to wait for the device."""
+    """Take one step for each (batch, learning rate) and yield its loss."""
     for batch, learning_rate in batches:
-        state.step += 1
-        yield step(state, batch, learning_rate)
+        loss = loss_and_backward(state, batch)
+        adam(state, learning_rate)
+        yield loss  # a tensor: to read its value here would wait for the device
 
 
-# ---------------------------------------------------------------- For whoever drives it
+# ---------------------------------------------------------------- Interface
 
 
 def create(
@@ -153,21 +162,22 @@ def create(
     dtype: Literal["float32", "float64"] = "float32",
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu",
 ):
-    """A state, which goes on where the snapshot stood, whichever version made that."""
-    torch.set_num_threads(1)  # at this size a second one costs more than it brings
+    """A state that continues from the snapshot,
+    whichever version the snapshot came from."""
+    torch.set_num_threads(1)  # at this size a second thread costs more than it saves
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
-    device, dtype = pick(device, dtype), getattr(torch, dtype)
+    device, dtype = choose_device(device, dtype), getattr(torch, dtype)
     model = GPT(config, vocab_size=len(snapshot.weights["wte"]))
-    weights = named(model)
-    w, m, v = (tensors(part, dtype, device) for part in snapshot[:3])
+    weights = named_weights(model)
+    w, m, v = (from_rows(part, dtype, device) for part in snapshot[:3])
     for name, p in weights.items():
-        p.data = w[name]
+        p.data = w[name]  # in place of the random numbers that nn.Linear has drawn
     optimizer = torch.optim.Adam(
         weights.values(), betas=(config.beta1, config.beta2), eps=1e-8, fused=True
     )
-    for name, p in weights.items():
-        taken = torch.tensor(float(snapshot.step), device=device)
-        optimizer.state[p] = {"step": taken, "exp_avg": m[name], "exp_avg_sq": v[name]}
+    for name, p in weights.items():  # Adam continues from the snapshot's moments too
+        step = torch.tensor(float(snapshot.step), device=device)
+        optimizer.state[p] = {"step": step, "exp_avg": m[name], "exp_avg_sq": v[name]}
     state = SimpleNamespace(
         config=config, model=model, weights=weights, optimizer=optimizer,
         step=snapshot.step, dtype=dtype, device=device,
@@ -175,14 +185,14 @@ def create(
     return state
 
 
-def pick(device, dtype):
-    """The device that is asked for; auto is the first that is here."""
-    found = {
+def choose_device(device, dtype):
+    """The device asked for; "auto" takes the first of these that is available."""
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available() and dtype == "float32",
         "cpu": True,
     }
-    here = [name for name in found if found[name]]
+    here = [name for name in available if available[name]]
     if device not in ["auto", *here]:
         raise microgpt.InputError(
             f"device {device} cannot compute {dtype} here: choose {' or '.join(here)}"
@@ -191,40 +201,40 @@ def pick(device, dtype):
 
 
 def on_device(state, tensor):
+    """The tensor on the state's device. Python does not wait for the copy."""
     return tensor.to(state.device, non_blocking=True)
 
 
-def rows(tensors):
-    return {name: t.numpy(force=True).copy() for name, t in tensors.items()}
-
-
-@torch.inference_mode()
+@torch.inference_mode()  # records no graph: no gradient is needed here
 def logits(state, tokens):
-    """What one document's prefix says of each next token. (n,) -> (n, vocab_size)"""
+    """The logits of the next token after each position of one document.
+    (n,) -> (n, V)"""
     return state.model(on_device(state, torch.tensor([tokens])))[0].numpy(force=True)
 
 
 def loss_and_grads(state, batch):
-    """The loss of a batch and its gradient in each weight. The state does not move."""
+    """The loss of a batch and its gradient for each weight.
+    Changes nothing in the state."""
     loss = loss_and_backward(state, batch)
-    grads = rows({name: p.grad for name, p in state.weights.items()})
+    grads = to_rows({name: p.grad for name, p in state.weights.items()})
     state.optimizer.zero_grad()
     return float(loss), grads
 
 
 def export(state):
-    """All that training carries, as plain numbers."""
+    """Everything that training carries from step to step, as plain numbers (S13)."""
     moments = {name: state.optimizer.state[p] for name, p in state.weights.items()}
-    m = rows({name: of["exp_avg"] for name, of in moments.items()})
-    v = rows({name: of["exp_avg_sq"] for name, of in moments.items()})
-    return microgpt.Snapshot(rows(state.weights), m, v, state.step)
+    m = to_rows({name: of["exp_avg"] for name, of in moments.items()})
+    v = to_rows({name: of["exp_avg_sq"] for name, of in moments.items()})
+    return microgpt.Snapshot(to_rows(state.weights), m, v, state.step)
 
 
 def about(state):
-    """What computes, and in what precision."""
+    """Library, version, device, precision and threads:
+    the first line of the output."""
     dtype = str(state.dtype).removeprefix("torch.")
-    threads = f"{torch.get_num_threads()} thread"
-    return f"PyTorch {torch.__version__} on {state.device}, {dtype}, {threads}"
+    how = f"{torch.get_num_threads()} thread"
+    return f"PyTorch {torch.__version__} on {state.device}, {dtype}, {how}"
 
 
 if __name__ == "__main__":

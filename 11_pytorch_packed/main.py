@@ -1,31 +1,25 @@
-"""microGPT in PyTorch, packed. Same numbers as 04. New here: nothing is padded. The
-tokens of all documents stand in one line, and only attention, which has to keep the
-documents apart, spreads them over a rectangle (SPEC.md: S6)."""
+"""microGPT in PyTorch, packed. Same model as 04. New here: no padding. All tokens of a
+batch stand in one row (N, C). Only attention has to keep the documents apart, so only
+attention spreads them over a rectangle (B, T, C) (SPEC.md: S6)."""
 
 import sys
 from types import SimpleNamespace
 from typing import Literal
 
-try:
-    import microgpt
-    import numpy as np
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-except ModuleNotFoundError as missing:
-    if __name__ != "__main__":
-        raise
-    hint = "`uv run python main.py` brings it"
-    print(f"error: {missing.name} is missing: {hint}", file=sys.stderr)
-    sys.exit(2)
+import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
 
-# N tokens in a batch, T in its longest document, C n_embd, H heads, D head_dim,
-# V vocabulary, B documents
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents,
+# N tokens of all documents together; T is then the length of the longest document
 
 # ---------------------------------------------------------------- Parameters
 
 
-def tensors(matrices, dtype, device):
+def from_rows(matrices, dtype, device):
     """{name: rows} -> {name: tensor}"""
     return {
         name: torch.tensor(np.asarray(rows), dtype=dtype, device=device)
@@ -33,8 +27,13 @@ def tensors(matrices, dtype, device):
     }
 
 
-def named(model):
-    """{name: parameter}, each under its name in S3.1"""
+def to_rows(tensors):
+    """{name: tensor} -> {name: rows}, copied into NumPy arrays"""
+    return {name: t.numpy(force=True).copy() for name, t in tensors.items()}
+
+
+def named_weights(model):
+    """{name: parameter}, each under its name in the specification (S3.1)"""
     return {
         name.replace("layers.", "layer").removesuffix(".weight"): p
         for name, p in model.named_parameters()
@@ -45,6 +44,8 @@ def named(model):
 
 
 class GPT(nn.Module):
+    """Two embeddings, the layers, and the output matrix (S4)."""
+
     def __init__(self, config, vocab_size):
         super().__init__()
         C = config.n_embd
@@ -54,15 +55,17 @@ class GPT(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
     def forward(self, tokens, positions, grid, place):
-        """What each token says of the next. (N,) -> (N, V)"""
-        x = self.wte(tokens) + self.wpe(positions)
+        """The logits of the next token at each position. (N,) -> (N, V)"""
+        x = self.wte(tokens) + self.wpe(positions)  # (N, C)
         x = rmsnorm(x)  # S4.2: here too, but not before lm_head
         for layer in self.layers:
             x = layer(x, grid, place)
-        return self.lm_head(x)
+        return self.lm_head(x)  # (N, V)
 
 
 class Layer(nn.Module):
+    """Attention, then the MLP; each adds its result to x (S6, S7)."""
+
     def __init__(self, config):
         super().__init__()
         C = config.n_embd
@@ -77,139 +80,162 @@ class Layer(nn.Module):
     def forward(self, x, grid, place):
         """(N, C) -> (N, C)"""
         h = rmsnorm(x)
-        q, k, v = self.attn_wq(h), self.attn_wk(h), self.attn_wv(h)
+        q, k, v = self.attn_wq(h), self.attn_wk(h), self.attn_wv(h)  # (N, C) each
         x = x + self.attn_wo(attention(q, k, v, self.n_head, grid, place))
-        h = self.mlp_fc1(rmsnorm(x))
-        return x + self.mlp_fc2(F.relu(h) ** self.relu_power)
+        h = self.mlp_fc1(rmsnorm(x))  # (N, 4C)
+        return x + self.mlp_fc2(F.relu(h) ** self.relu_power)  # (N, C)
 
 
 def rmsnorm(x):
-    return F.rms_norm(x, x.shape[-1:], eps=1e-5)  # S5.1; by default the dtype's
+    """Scale each token's vector to a mean square of 1 (S5)."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-5)  # S5.1; the default depends on dtype
 
 
 def attention(q, k, v, n_head, grid, place):
-    """What each head reads from the tokens so far (S6.2 to S6.6). (N, C) -> (N, C)"""
+    """Each head's output: the average of the values so far, weighted by how well the
+    query matches each key (S6). (N, C) -> (N, C)"""
     B, T = grid.shape
+    # (N, C) -> (B, T, C) -> (B, T, H, D) -> (B, H, T, D)
     q, k, v = (a[grid].view(B, T, n_head, -1).transpose(1, 2) for a in (q, k, v))
+    # softmax(q kᵀ / √D) v, where a token sees only itself and the tokens before it
     h = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, D)
-    return h.transpose(1, 2).reshape(B * T, -1)[place]
+    h = h.transpose(1, 2).reshape(B * T, -1)  # the heads side by side: (B * T, C)
+    return h[place]  # (N, C)
 
 
 # ---------------------------------------------------------------- Loss and training
 
 
 def pack(batch):
-    """All documents in one line: targets, inputs and the position of each, (N,). Then
-    the way to a rectangle, grid, (B, T), and the way back, place, (N,)."""
+    """All documents in one row. Returns five tensors:
+    targets    the token that follows each token. (N,)
+    inputs     the tokens. (N,)
+    positions  of each token in its own document. (N,)
+    grid       for each place of the rectangle, the token that stands there. (B, T)
+    place      for each token, its place in the flattened rectangle. (N,)"""
     targets = torch.tensor([token for tokens in batch for token in tokens[1:]])
     inputs = torch.tensor([token for tokens in batch for token in tokens[:-1]])
-    lengths = torch.tensor([len(tokens) - 1 for tokens in batch])
+    lengths = torch.tensor([len(tokens) - 1 for tokens in batch])  # (B,)
     T = int(lengths.max())
-    taken = (torch.arange(T) < lengths[:, None]).flatten()  # (B * T,)
-    (place,) = taken.nonzero(as_tuple=True)
-    # right of a document its last token is repeated, where the causal mask hides it
-    grid = (taken.cumsum(0) - 1).view(-1, T)
+    taken = (torch.arange(T) < lengths[:, None]).flatten()  # is a token there? (B * T,)
+    (place,) = taken.nonzero(as_tuple=True)  # (N,)
+    # to the right of a document its last token is repeated: the causal mask hides it
+    grid = (taken.cumsum(0) - 1).view(-1, T)  # (B, T)
     return targets, inputs, place % T, grid, place
 
 
 def loss_and_backward(state, batch):
-    """The mean loss of all targets (S8). Adds its gradient to the weights' grads."""
-    targets, *line = (on_device(state, tensor) for tensor in pack(batch))
-    loss = F.cross_entropy(state.model(*line), targets)
-    loss.backward()
+    """The mean loss of all targets (S8).
+    Adds its gradient to the weights' gradients."""
+    targets, *packed = (on_device(state, tensor) for tensor in pack(batch))
+    logits = state.model(*packed)  # (N, V)
+    loss = F.cross_entropy(logits, targets)  # S8.2: the mean of N numbers
+    loss.backward()  # the chain rule: adds d loss / d p to p.grad of each weight p
     return loss.detach()
 
 
-def step(state, batch, learning_rate):
-    loss = loss_and_backward(state, batch)
+def adam(state, learning_rate):
+    """One step of Adam for all weights (S9); then their gradients are reset."""
+    state.step += 1
     state.optimizer.param_groups[0]["lr"] = learning_rate
     state.optimizer.step()
-    state.optimizer.zero_grad()  # or the next backward() would add to these
-    return loss
+    state.optimizer.zero_grad()  # or the next backward() would add to this gradient
 
 
 def train(state, batches):
-    """Take a step for each (batch, learning rate) and yield its loss: a tensor, as to
-    ask for its value would be to wait for the device."""
-    take = compiled_step if state.compiled else step
+    """Take one step for each (batch, learning rate) and yield its loss."""
     for batch, learning_rate in batches:
-        state.step += 1
-        yield take(state, batch, learning_rate)
+        if state.compiled:
+            loss = compiled_step(state, batch, learning_rate)
+        else:
+            loss = loss_and_backward(state, batch)
+            adam(state, learning_rate)
+        yield loss  # a tensor: to read its value here would wait for the device
 
 
-# The same step once more, for torch.compile: one graph from tokens to new weights, in
-# which Adam is three lines for all. It serves any number of tokens, as these vary.
+# A model this small spends its time on the overhead of each operation, not on its
+# arithmetic. So the same step is written a second time, for torch.compile: one graph
+# from tokens to new weights. All weights lie in one flat buffer, so that Adam is three
+# lines. N, T and B vary from batch to batch, so the graph serves shapes of any size.
 
 
-def whole_step(model, config, buffers, numbers, targets, line):
-    """The loss of a batch. Its gradient moves the weights at once: Adam (S9)."""
+def whole_step(model, config, buffers, scalars, targets, packed):
+    """The loss of a batch. Adam changes the weights by its gradient (S9)."""
     weights, m, v = buffers
-    learning_rate, correct1, correct2 = numbers
+    learning_rate, correct1, correct2 = scalars
 
     def loss(weights):
         parts = weights.split([p.numel() for p in model.parameters()])
         pairs = zip(model.named_parameters(), parts)
         views = {name: part.view(p.shape) for (name, p), part in pairs}
-        logits = torch.func.functional_call(model, views, line)
-        return F.cross_entropy(logits, targets)
+        # call the model with these views in place of its own parameters
+        logits = torch.func.functional_call(model, views, packed)  # (N, V)
+        return F.cross_entropy(logits, targets)  # S8.2: the mean of N numbers
 
+    # autograd again, with the gradient as a result and not in p.grad
     gradient, value = torch.func.grad_and_value(loss)(weights)
-    m.mul_(config.beta1).add_((1 - config.beta1) * gradient)
-    v.mul_(config.beta2).add_((1 - config.beta2) * gradient * gradient)
+    m.mul_(config.beta1).add_((1 - config.beta1) * gradient)  # S9.1
+    v.mul_(config.beta2).add_((1 - config.beta2) * gradient * gradient)  # S9.2
+    # S9.4; m / correct1 and v / correct2 are S9.3
     weights -= learning_rate * (m / correct1) / ((v / correct2).sqrt() + 1e-8)
     return value
 
 
 def compiled_step(state, batch, learning_rate):
+    """One step of training by the compiled graph. Returns its loss."""
+    state.step += 1
     config = state.config
     correct1, correct2 = 1 - config.beta1**state.step, 1 - config.beta2**state.step
-    # as a tensor: for each new value of a float the graph would be compiled anew
-    numbers = torch.tensor([learning_rate, correct1, correct2], dtype=state.dtype)
-    numbers = on_device(state, numbers)
-    targets, *line = (on_device(state, tensor) for tensor in pack(batch))
+    # a tensor, since for each new value of a float the graph would be compiled again
+    scalars = torch.tensor([learning_rate, correct1, correct2], dtype=state.dtype)
+    scalars = on_device(state, scalars)
+    targets, *packed = (on_device(state, tensor) for tensor in pack(batch))
     return state.compiled(
-        state.model, config, state.buffers, numbers, targets, tuple(line)
+        state.model, config, state.buffers, scalars, targets, tuple(packed)
     )
 
 
 def compile_step(state):
-    """Move all numbers into three buffers, and compile whole_step for these."""
+    """Move weights and moments into flat buffers, and compile whole_step for these."""
     weights, moments = list(state.weights.values()), state.optimizer.state
     m, v = ([moments[p][key] for p in weights] for key in ("exp_avg", "exp_avg_sq"))
-    state.buffers = [buffer_of(weights), buffer_of(m), buffer_of(v)]
+    state.buffers = [flat_buffer(weights), flat_buffer(m), flat_buffer(v)]
     state.compiled = torch.compile(
         whole_step, fullgraph=True, dynamic=True, isolate_recompiles=True,
-        recompile_limit=64,  # an N, T or B of 1 has a graph of its own
+        recompile_limit=64,  # if N, T or B is 1, the graph is compiled again
         options={
-            "cpp_wrapper": True,  # what calls the kernels is C++ too
+            "cpp_wrapper": True,  # the code that calls the kernels is C++ too
             "guard_filter_fn": guards_of_shapes,
         },
     )  # fmt: skip
-    kept, state.buffers = state.buffers, [b.clone() for b in state.buffers]
+    # Compile now, so that a missing compiler is reported before training starts. This
+    # trial is a step too: it works on copies, and is not counted.
+    step, buffers = state.step, state.buffers
+    state.buffers = [buffer.clone() for buffer in buffers]
     B, T = state.config.batch_size, state.config.block_size
-    try:  # now, on copies: it takes seconds, and what is missing is told at once
+    try:
         compiled_step(state, [[0] * (T + 1)] + [[0] * max(2, T)] * (B - 1), 0.0)
     except RuntimeError as e:
+        reason = str(e).strip().splitlines()[0]
         raise microgpt.InputError(
-            "compile needs a C++ compiler that works, or leave it out: "
-            + str(e).strip().splitlines()[0]
+            f"compile failed ({reason}): it needs a C++ compiler, or leave it out"
         ) from None
-    state.buffers = kept
+    state.step, state.buffers = step, buffers
 
 
 def guards_of_shapes(guards):
-    """All else is the same in every call, and not checked again in each."""
+    """Check only the shapes before a call: nothing else changes between calls."""
     return [guard.guard_type in ("TENSOR_MATCH", "SHAPE_ENV") for guard in guards]
 
 
-def buffer_of(tensors):
-    """All numbers of the tensors, end to end; each tensor becomes a view of its own."""
+def flat_buffer(tensors):
+    """One row of the numbers of all tensors; each tensor becomes a view of its part."""
     buffer = torch.cat([t.detach().flatten() for t in tensors])
     nn.utils.vector_to_parameters(buffer, tensors)
     return buffer
 
 
-# ---------------------------------------------------------------- For whoever drives it
+# ---------------------------------------------------------------- Interface
 
 
 def create(
@@ -219,21 +245,22 @@ def create(
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu",
     compile: bool = False,
 ):
-    """A state, which goes on where the snapshot stood, whichever version made that."""
-    torch.set_num_threads(1)  # at this size a second one costs more than it brings
+    """A state that continues from the snapshot,
+    whichever version the snapshot came from."""
+    torch.set_num_threads(1)  # at this size a second thread costs more than it saves
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
-    device, dtype = pick(device, dtype), getattr(torch, dtype)
+    device, dtype = choose_device(device, dtype), getattr(torch, dtype)
     model = GPT(config, vocab_size=len(snapshot.weights["wte"]))
-    weights = named(model)
-    w, m, v = (tensors(part, dtype, device) for part in snapshot[:3])
+    weights = named_weights(model)
+    w, m, v = (from_rows(part, dtype, device) for part in snapshot[:3])
     for name, p in weights.items():
-        p.data = w[name]
+        p.data = w[name]  # in place of the random numbers that nn.Linear has drawn
     optimizer = torch.optim.Adam(
         weights.values(), betas=(config.beta1, config.beta2), eps=1e-8, fused=True
     )
-    for name, p in weights.items():
-        taken = torch.tensor(float(snapshot.step), device=device)
-        optimizer.state[p] = {"step": taken, "exp_avg": m[name], "exp_avg_sq": v[name]}
+    for name, p in weights.items():  # Adam continues from the snapshot's moments too
+        step = torch.tensor(float(snapshot.step), device=device)
+        optimizer.state[p] = {"step": step, "exp_avg": m[name], "exp_avg_sq": v[name]}
     state = SimpleNamespace(
         config=config, model=model, weights=weights, optimizer=optimizer,
         step=snapshot.step, dtype=dtype, device=device, compiled=None,
@@ -243,14 +270,14 @@ def create(
     return state
 
 
-def pick(device, dtype):
-    """The device that is asked for; auto is the first that is here."""
-    found = {
+def choose_device(device, dtype):
+    """The device asked for; "auto" takes the first of these that is available."""
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available() and dtype == "float32",
         "cpu": True,
     }
-    here = [name for name in found if found[name]]
+    here = [name for name in available if available[name]]
     if device not in ["auto", *here]:
         raise microgpt.InputError(
             f"device {device} cannot compute {dtype} here: choose {' or '.join(here)}"
@@ -259,38 +286,39 @@ def pick(device, dtype):
 
 
 def on_device(state, tensor):
+    """The tensor on the state's device. Python does not wait for the copy."""
     return tensor.to(state.device, non_blocking=True)
 
 
-def rows(tensors):
-    return {name: t.numpy(force=True).copy() for name, t in tensors.items()}
-
-
-@torch.inference_mode()
+@torch.inference_mode()  # records no graph: no gradient is needed here
 def logits(state, tokens):
-    """What one document's prefix says of each next token. (n,) -> (n, vocab_size)"""
-    _, *line = (on_device(state, tensor) for tensor in pack([[*tokens, 0]]))
-    return state.model(*line).numpy(force=True)
+    """The logits of the next token after each position of one document.
+    (n,) -> (n, V)"""
+    # pack takes documents with a target for each token; the last one's may be any: 0
+    _, *packed = (on_device(state, tensor) for tensor in pack([[*tokens, 0]]))
+    return state.model(*packed).numpy(force=True)
 
 
 def loss_and_grads(state, batch):
-    """The loss of a batch and its gradient in each weight. The state does not move."""
+    """The loss of a batch and its gradient for each weight.
+    Changes nothing in the state."""
     loss = loss_and_backward(state, batch)
-    grads = rows({name: p.grad for name, p in state.weights.items()})
+    grads = to_rows({name: p.grad for name, p in state.weights.items()})
     state.optimizer.zero_grad()
     return float(loss), grads
 
 
 def export(state):
-    """All that training carries, as plain numbers."""
+    """Everything that training carries from step to step, as plain numbers (S13)."""
     moments = {name: state.optimizer.state[p] for name, p in state.weights.items()}
-    m = rows({name: of["exp_avg"] for name, of in moments.items()})
-    v = rows({name: of["exp_avg_sq"] for name, of in moments.items()})
-    return microgpt.Snapshot(rows(state.weights), m, v, state.step)
+    m = to_rows({name: of["exp_avg"] for name, of in moments.items()})
+    v = to_rows({name: of["exp_avg_sq"] for name, of in moments.items()})
+    return microgpt.Snapshot(to_rows(state.weights), m, v, state.step)
 
 
 def about(state):
-    """What computes, and in what precision."""
+    """Library, version, device, precision and threads:
+    the first line of the output."""
     dtype = str(state.dtype).removeprefix("torch.")
     how = f"{torch.get_num_threads()} thread" + ", compiled" * bool(state.compiled)
     return f"PyTorch {torch.__version__} on {state.device}, {dtype}, {how}"
