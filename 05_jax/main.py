@@ -23,8 +23,9 @@ from jax.flatten_util import ravel_pytree
 # T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents, S steps in a call
 # in einsum t, c, h and d are T, C, H and D, and n = 3 is q, k and v
 
-jax.config.update("jax_default_matmul_precision", "highest")  # else a GPU drops digits
-os.environ.setdefault("PJRT_NPROC", "1")  # one thread: more do not pay off here
+# by default a GPU multiplies float32 numbers with fewer bits
+jax.config.update("jax_default_matmul_precision", "highest")
+os.environ.setdefault("PJRT_NPROC", "1")  # one thread: small arrays do not pay for two
 
 # ---------------------------------------------------------------- Parameters
 
@@ -116,6 +117,7 @@ def loss_and_grad(config, unravel, weights, documents):
 
     zeros = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
     sums, _ = lax.scan(add, zeros, documents)  # a loop inside the compiled program
+    # the mean over the real targets, not over all places of the array (S8.2)
     n = jnp.sum(documents[:, 1:] != PAD)
     return jax.tree.map(lambda x: x / n, sums)
 
@@ -125,8 +127,9 @@ def adam(config, snapshot, grad, learning_rate):
     the root (S9)."""
     beta1, beta2, step = config.beta1, config.beta2, snapshot.step + 1
     k = step.astype(grad.dtype)  # so that beta**k has the precision of the weights
-    m = beta1 * snapshot.first_moment + (1 - beta1) * grad
-    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad
+    m = beta1 * snapshot.first_moment + (1 - beta1) * grad  # S9.1
+    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad  # S9.2
+    # the moments start at zero, so the first ones are too small; S9.3 corrects this
     m_hat, v_hat = m / (1 - beta1**k), v / (1 - beta2**k)
     weights = snapshot.weights - learning_rate * m_hat / (jnp.sqrt(v_hat) + 1e-8)
     return microgpt.Snapshot(weights, m, v, step)
@@ -190,7 +193,7 @@ def devices_of(kind):
     there is one."""
     found = {}
     for name in ("auto", "cpu", "gpu", "tpu"):
-        with suppress(RuntimeError, AssertionError):  # there is no such device
+        with suppress(RuntimeError, AssertionError):  # JAX has no device of that name
             found[name] = jax.devices(None if name == "auto" else name)
     if kind not in found:
         here = ", ".join(name for name in found if name != "auto") or "none"

@@ -23,8 +23,9 @@ from jax.sharding import PartitionSpec as P
 # T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents
 # in einsum t, c, h and d are T, C, H and D, and n = 3 is q, k and v
 
-jax.config.update("jax_default_matmul_precision", "highest")  # else a GPU drops digits
-os.environ.setdefault("PJRT_NPROC", "1")  # one thread: more do not pay off here
+# by default a GPU multiplies float32 numbers with fewer bits
+jax.config.update("jax_default_matmul_precision", "highest")
+os.environ.setdefault("PJRT_NPROC", "1")  # one thread: small arrays do not pay for two
 
 # ---------------------------------------------------------------- Parameters
 
@@ -109,6 +110,7 @@ def loss_and_grad(config, unravel, weights, documents):
     def loss(weights):
         one = partial(document_loss, config, unravel(weights))
         losses = jax.vmap(one)(documents)  # (B,)
+        # the mean over the real targets, not over all places of the array (S8.2)
         return jnp.sum(losses) / jnp.sum(documents[:, 1:] != PAD)
 
     return jax.value_and_grad(loss)(weights)
@@ -119,8 +121,9 @@ def adam(config, snapshot, grad, learning_rate):
     the root (S9)."""
     beta1, beta2, step = config.beta1, config.beta2, snapshot.step + 1
     k = step.astype(grad.dtype)  # so that beta**k has the precision of the weights
-    m = beta1 * snapshot.first_moment + (1 - beta1) * grad
-    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad
+    m = beta1 * snapshot.first_moment + (1 - beta1) * grad  # S9.1
+    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad  # S9.2
+    # the moments start at zero, so the first ones are too small; S9.3 corrects this
     m_hat, v_hat = m / (1 - beta1**k), v / (1 - beta2**k)
     weights = snapshot.weights - learning_rate * m_hat / (jnp.sqrt(v_hat) + 1e-8)
     return microgpt.Snapshot(weights, m, v, step)
@@ -129,9 +132,9 @@ def adam(config, snapshot, grad, learning_rate):
 # donate: JAX may write the next snapshot into the memory of this one
 @partial(jax.jit, static_argnames=("config", "unravel"), donate_argnames="snapshot")
 def step(config, unravel, snapshot, documents, learning_rate):
-    """The next snapshot, and the loss. documents: (B, T + 1)
-    The function does not mention devices: JAX takes the sharding from its arguments and
-    adds up the partial sums of the devices (all-reduce)."""
+    """The next snapshot, and the loss. The function does not mention devices: JAX takes
+    the sharding from its arguments and adds up the partial sums of the devices
+    (all-reduce). documents: (B, T + 1)"""
     loss, grad = loss_and_grad(config, unravel, snapshot.weights, documents)
     return adam(config, snapshot, grad, learning_rate), loss
 
@@ -148,6 +151,7 @@ def pad(state, batch):
     while len(batch) > B:
         B *= 2  # instead of the exact number: fewer shapes, fewer compilations
     longest, unit = max(map(len, batch)) - 1, max(12, config.block_size // 4)
+    # as long as this batch needs, rounded up so that there are few lengths
     T = min(config.block_size, round_up(longest, unit))
     documents = np.full((round_up(B, devices), T + 1), PAD, np.int32)
     for row, tokens in zip(documents, batch):
@@ -176,7 +180,7 @@ def devices_of(kind):
     there is one."""
     found = {}
     for name in ("auto", "cpu", "gpu", "tpu"):
-        with suppress(RuntimeError, AssertionError):  # there is no such device
+        with suppress(RuntimeError, AssertionError):  # JAX has no device of that name
             found[name] = jax.devices(None if name == "auto" else name)
     if kind not in found:
         here = ", ".join(name for name in found if name != "auto") or "none"
