@@ -1,101 +1,112 @@
-"""microGPT in JAX. Same numbers as 03. New here: functions are pure. What training
-carries goes into a step and comes out of it as new arrays, nothing is written over; so
-JAX can take a gradient as a function, compile it, and walk many steps in one call
+"""microGPT in JAX. Same numbers as 03. New here: every function is pure. Its result
+depends on its arguments alone, and it returns new arrays instead of changing old ones.
+So JAX can take a function's gradient, compile it, and run many steps in one call
 (SPEC S4-S9)."""
 
 import math
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from types import SimpleNamespace
 from typing import Literal
 
-try:
-    import jax
-    import jax.numpy as jnp
-    import microgpt
-    import numpy as np
-    from jax import lax
-    from jax.flatten_util import ravel_pytree
-except ModuleNotFoundError as missing:
-    if __name__ != "__main__":
-        raise
-    hint = "`uv run python main.py` brings it"
-    print(f"error: {missing.name} is missing: {hint}", file=sys.stderr)
-    sys.exit(2)
+import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
 
-# T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
 
-jax.config.update("jax_default_matmul_precision", "highest")  # else a GPU drops digits
-os.environ.setdefault("PJRT_NPROC", "1")  # threads: arrays this small are no work for 2
+# T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents, S steps in a call
+# in einsum t, c, h and d are T, C, H and D, and n = 3 is q, k and v
+
+# by default a GPU multiplies float32 numbers with fewer bits
+jax.config.update("jax_default_matmul_precision", "highest")
+os.environ.setdefault("PJRT_NPROC", "1")  # one thread: small arrays do not pay for two
 
 # ---------------------------------------------------------------- Parameters
 
-# The parameters are a dict of arrays, and all that training carries is a snapshot: two
-# more such dicts, the moments, and a number. JAX calls any such nest a pytree; what it
-# compiles takes one and gives one back.
+# What training carries is a snapshot: weights, two moments, the number of steps. The
+# matrices are kept as one vector: JAX passes one array with less overhead than nine.
+# JAX calls a nest of tuples, dicts and arrays, such as a snapshot, a pytree. A compiled
+# function takes pytrees and returns pytrees.
 
 
-def flatten(snapshot):
-    """Each dict as one vector, which is quicker to move than many small arrays, and the
-    function that makes a dict of such a vector again."""
-    vectors, unravels = zip(*map(ravel_pytree, snapshot[:3]))
-    return microgpt.Snapshot(*vectors, snapshot.step), unravels[0]
+def from_rows(matrices, dtype, device):
+    """{name: rows} (S3.1) -> one vector of all the numbers, on that device, and the
+    function `unravel`, which makes {name: matrix} from such a vector again."""
+    arrays = {name: np.array(rows, dtype) for name, rows in matrices.items()}
+    return ravel_pytree(jax.device_put(arrays, device))
+
+
+def to_rows(unravel, vector):
+    """The vector -> {name: rows}, as plain NumPy arrays."""
+    return jax.tree.map(np.array, unravel(vector))
 
 
 # ---------------------------------------------------------------- Forward
 
 
 def rmsnorm(x):
-    """Scale each row to unit mean square. (T, C) -> (T, C)"""
+    """Scale each row to unit mean square (S5). (T, C) -> (T, C)"""
     return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
 
 
 def attention(q, k, v):
-    """What each head reads from the tokens so far (S6). (H, T, D) each -> (H, T, D)"""
+    """Each head's output: the average of the values so far, weighted by how well the
+    query matches each key (S6). (H, T, D) each -> (H, T, D)"""
     scores = q @ k.mT / math.sqrt(q.shape[-1])  # (H, T, T)
-    seen = jnp.tri(q.shape[1], dtype=bool)
-    return jax.nn.softmax(jnp.where(seen, scores, -jnp.inf)) @ v
+    causal_mask = jnp.tri(q.shape[1], dtype=bool)  # (T, T), true where key <= query
+    return jax.nn.softmax(jnp.where(causal_mask, scores, -jnp.inf)) @ v  # (H, T, D)
 
 
 def forward(config, w, tokens):
-    """The logits of what follows each token of one document. (T,) -> (T, V)"""
+    """The logits of the next token after each position of one document.
+    (T,) -> (T, V)"""
     T, C, H = len(tokens), config.n_embd, config.n_head
-    # a product's gradient is a product; the gradient of w["wte"][tokens] is a scatter,
-    # which a CPU does one row at a time
-    one_hot = jax.nn.one_hot(tokens, len(w["wte"]), dtype=w["wte"].dtype)
-    x = one_hot @ w["wte"] + w["wpe"][:T]
+    # one_hot @ wte equals wte[tokens]. Its gradient is a matrix product; the gradient
+    # of wte[tokens] is a scatter-add, which a CPU does one row at a time
+    one_hot = jax.nn.one_hot(tokens, len(w["wte"]), dtype=w["wte"].dtype)  # (T, V)
+    x = one_hot @ w["wte"] + w["wpe"][:T]  # (T, C)
     x = rmsnorm(x)  # S4.2: here too, but not before lm_head
     for i in range(config.n_layer):
         h = rmsnorm(x)
-        w_qkv = jnp.stack([w[f"layer{i}.attn_w{name}"] for name in "qkv"])
-        w_qkv = w_qkv.reshape(3, H, C // H, C)
-        h = attention(*jnp.einsum("tc,nhdc->nhtd", h, w_qkv))
-        h = h.swapaxes(0, 1).reshape(T, C)
+        # q, k and v of all heads in one product: fewer operations to start
+        w_qkv = jnp.stack([w[f"layer{i}.attn_w{name}"] for name in "qkv"])  # (3, C, C)
+        w_qkv = w_qkv.reshape(3, H, C // H, C)  # (3, H, D, C)
+        q, k, v = jnp.einsum("tc,nhdc->nhtd", h, w_qkv)  # (H, T, D) each
+        h = attention(q, k, v)  # (H, T, D)
+        h = h.swapaxes(0, 1).reshape(T, C)  # (T, C): the heads side by side (S6.6)
         x = x + h @ w[f"layer{i}.attn_wo"].T
         h = rmsnorm(x)
-        h = jax.nn.relu(h @ w[f"layer{i}.mlp_fc1"].T) ** config.relu_power
-        x = x + h @ w[f"layer{i}.mlp_fc2"].T
-    return x @ w["lm_head"].T
+        h = h @ w[f"layer{i}.mlp_fc1"].T  # (T, 4C)
+        h = jax.nn.relu(h) ** config.relu_power
+        x = x + h @ w[f"layer{i}.mlp_fc2"].T  # (T, C)
+    return x @ w["lm_head"].T  # (T, V)
 
 
 # ---------------------------------------------------------------- Loss and training
 
-PAD = -1  # fills documents up to one length, as each shape costs a compilation
+# JAX compiles a function again for each new shape of its arguments. PAD fills documents
+# up to the same length, so that there are few shapes.
+PAD = -1  # not a token: jax.nn.one_hot makes a row of zeros from it
 
 
 def document_loss(config, w, document):
-    """The sum of the losses of a document's targets. (T + 1,) -> ()"""
-    logits = forward(config, w, document[:-1])
-    # of a PAD, one_hot makes a row of zeros: it has no loss and no gradient
-    one_hot = jax.nn.one_hot(document[1:], len(w["wte"]), dtype=logits.dtype)
+    """The sum of the losses of a document's targets (S8.1). (T + 1,) -> ()"""
+    logits = forward(config, w, document[:-1])  # (T, V)
+    # the row of a PAD is all zeros, so padded positions add neither loss nor gradient
+    one_hot = jax.nn.one_hot(document[1:], len(w["wte"]), dtype=logits.dtype)  # (T, V)
     return -jnp.sum(one_hot * jax.nn.log_softmax(logits))
 
 
 def loss_and_grad(config, unravel, weights, documents):
-    """The mean loss of all targets (S8) and its gradient, a vector as the weights are.
-    One document at a time, so that memory stays flat. documents: (B, T + 1)"""
+    """The mean loss of all targets (S8) and its gradient, a vector like the weights.
+    One document after the other, so that a large batch takes no more memory.
+    documents: (B, T + 1)"""
 
     def loss(weights, document):
         return document_loss(config, unravel(weights), document)
@@ -105,48 +116,55 @@ def loss_and_grad(config, unravel, weights, documents):
         return jax.tree.map(jnp.add, sums, found), None
 
     zeros = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
-    sums, _ = lax.scan(add, zeros, documents)
+    sums, _ = lax.scan(add, zeros, documents)  # a loop inside the compiled program
+    # the mean over the real targets, not over all places of the array (S8.2)
     n = jnp.sum(documents[:, 1:] != PAD)
     return jax.tree.map(lambda x: x / n, sums)
 
 
 def adam(config, snapshot, grad, learning_rate):
-    """What comes after the snapshot: bias correction, eps outside the root (S9)."""
+    """The snapshot after one step of Adam, with bias correction and with eps outside
+    the root (S9)."""
     beta1, beta2, step = config.beta1, config.beta2, snapshot.step + 1
-    k = step.astype(grad.dtype)
-    m = beta1 * snapshot.first_moment + (1 - beta1) * grad
-    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad
+    k = step.astype(grad.dtype)  # so that beta**k has the precision of the weights
+    m = beta1 * snapshot.first_moment + (1 - beta1) * grad  # S9.1
+    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad  # S9.2
+    # the moments start at zero, so the first ones are too small; S9.3 corrects this
     m_hat, v_hat = m / (1 - beta1**k), v / (1 - beta2**k)
     weights = snapshot.weights - learning_rate * m_hat / (jnp.sqrt(v_hat) + 1e-8)
     return microgpt.Snapshot(weights, m, v, step)
 
 
-@partial(jax.jit, static_argnames="config")
-def take_steps(config, snapshot, documents, learning_rates):
-    """A step for each batch: the snapshot after them, and the losses. A batch of PAD
-    alone takes none, so that this is compiled for one number of steps, not for each."""
-    flat, unravel = flatten(snapshot)
-
-    def step(flat, documents, learning_rate):
-        loss, grad = loss_and_grad(config, unravel, flat.weights, documents)
-        return adam(config, flat, grad, learning_rate), loss
-
-    def skip(flat, documents, learning_rate):
-        return flat, jnp.zeros_like(learning_rate)
-
-    def body(flat, batch):
-        return lax.cond(jnp.any(batch[0] != PAD), step, skip, flat, *batch)
-
-    flat, losses = lax.scan(body, flat, (documents, learning_rates))
-    return microgpt.Snapshot(*map(unravel, flat[:3]), flat.step), losses
+def step(config, unravel, snapshot, documents, learning_rate):
+    """The next snapshot, and the loss. documents: (B, T + 1)"""
+    loss, grad = loss_and_grad(config, unravel, snapshot.weights, documents)
+    return adam(config, snapshot, grad, learning_rate), loss
 
 
-def padded(config, batches, size):
-    """The documents of that many batches as one array. -> (size, B, T + 1)"""
-    room = config.batch_size
-    while room < max(map(len, batches)):
-        room *= 2  # not just what it takes: few shapes, few compilations
-    documents = np.full((size, room, config.block_size + 1), PAD, np.int32)
+@partial(jax.jit, static_argnames=("config", "unravel"))
+def take_steps(config, unravel, snapshot, documents, learning_rates):
+    """One step for each batch: the snapshot after the last step, and all losses. A
+    batch of only PAD is skipped: the last call is filled up with these, so that one
+    compilation serves any number of steps. documents: (S, B, T + 1)"""
+
+    def skip(snapshot, documents, learning_rate):
+        return snapshot, jnp.zeros_like(learning_rate)
+
+    def body(snapshot, batch):
+        documents, learning_rate = batch
+        take = partial(step, config, unravel)
+        has_targets = jnp.any(documents != PAD)
+        return lax.cond(has_targets, take, skip, snapshot, documents, learning_rate)
+
+    return lax.scan(body, snapshot, (documents, learning_rates))
+
+
+def pad(config, batches, S):
+    """The documents of up to S batches as one array. -> (S, B, T + 1)"""
+    B = config.batch_size
+    while max(map(len, batches)) > B:
+        B *= 2  # instead of the exact number: fewer shapes, fewer compilations
+    documents = np.full((S, B, config.block_size + 1), PAD, np.int32)
     for rows, batch in zip(documents, batches):
         for row, tokens in zip(rows, batch):
             row[: len(tokens)] = tokens
@@ -154,89 +172,103 @@ def padded(config, batches, size):
 
 
 def train(state, batches):
-    """Take a step for each (batch, learning rate) and yield its loss. One call takes
-    the steps of about 128 documents; their losses are yielded after it."""
-    batches, size = iter(batches), max(1, 128 // state.config.batch_size)
-    while chunk := list(islice(batches, size)):
+    """Take one step for each (batch, learning rate) and yield its loss. One call takes
+    the steps of about 128 documents. Their losses are yielded after it."""
+    batches, S = iter(batches), max(1, 128 // state.config.batch_size)
+    while chunk := list(islice(batches, S)):
         drawn, learning_rates = zip(*chunk)
-        documents = padded(state.config, drawn, size)
-        learning_rates = np.resize(learning_rates, size).astype(state.dtype)
+        documents = pad(state.config, drawn, S)
+        learning_rates = np.resize(learning_rates, S).astype(state.dtype)  # (S,)
         state.snapshot, losses = take_steps(
-            state.config, state.snapshot, documents, learning_rates
+            state.config, state.unravel, state.snapshot, documents, learning_rates
         )
         yield from np.asarray(losses).tolist()[: len(chunk)]
 
 
-# ---------------------------------------------------------------- For whoever drives it
+# ---------------------------------------------------------------- Interface
 
 
-def find(device):
-    """The first device of that kind, or the one that JAX prefers."""
-    try:
-        return jax.devices(None if device == "auto" else device)[0]
-    except RuntimeError:
-        found = ", ".join(sorted({"cpu", jax.default_backend()}))
-        raise microgpt.InputError(f"device is {device}: JAX has {found} here") from None
+def devices_of(kind):
+    """All devices of a kind. "auto" is the kind that JAX prefers: an accelerator, if
+    there is one."""
+    found = {}
+    for name in ("auto", "cpu", "gpu", "tpu"):
+        with suppress(RuntimeError, AssertionError):  # JAX has no device of that name
+            found[name] = jax.devices(None if name == "auto" else name)
+    if kind not in found:
+        here = ", ".join(name for name in found if name != "auto") or "none"
+        raise microgpt.InputError(f"device is {kind}: JAX has {here} here")
+    return found[kind]
+
+
+def choose_device(device):
+    """The first device of that kind."""
+    return devices_of(device)[0]
 
 
 def create(
     config,
     snapshot,
     dtype: Literal["float32", "float64"] = "float32",
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto",
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "cpu",
 ):
-    """A state, which goes on where the snapshot stood, whichever version made that. It
-    is a box for the newest snapshot: all that is computed stays a function."""
+    """A state that continues from the snapshot, whichever version the snapshot came
+    from."""
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)  # else JAX makes float32 of it
-    # only what the compiled code depends on, so that states which agree there share it
-    numbers = "n_embd n_head n_layer block_size relu_power beta1 beta2 batch_size"
-    config = microgpt.Config(
-        **{name: getattr(config, name) for name in numbers.split()}
-    )
-    device, arrays = find(device), []
-    for rows_of in snapshot[:3]:
-        arrays.append({name: np.array(rows, dtype) for name, rows in rows_of.items()})
-    snapshot = microgpt.Snapshot(*arrays, np.int32(snapshot.step))
+    # states with equal configs share compiled code: keep only the numbers that it needs
+    names = "n_embd n_head n_layer block_size relu_power beta1 beta2 batch_size"
+    config = microgpt.Config(**{name: getattr(config, name) for name in names.split()})
+    device = choose_device(device)
+    pairs = [from_rows(matrices, dtype, device) for matrices in snapshot[:3]]
+    vectors, unravels = zip(*pairs)
+    snapshot = microgpt.Snapshot(*vectors, np.int32(snapshot.step))
+    # JAX computes where its arguments are, so this decides where everything runs
     snapshot = jax.device_put(snapshot, device)
-    return SimpleNamespace(config=config, snapshot=snapshot, dtype=dtype, device=device)
+    # the state only holds the newest snapshot; all computing is done by pure functions
+    return SimpleNamespace(
+        config=config, unravel=unravels[0], snapshot=snapshot, dtype=dtype,
+        device=device,
+    )  # fmt: skip
 
 
-compiled_forward = jax.jit(forward, static_argnames="config")
+@partial(jax.jit, static_argnames=("config", "unravel"))
+def compiled_logits(config, unravel, weights, tokens):
+    return forward(config, unravel(weights), tokens)
 
 
 def logits(state, tokens):
-    """What one document's prefix says of each next token. (n,) -> (n, vocab_size)"""
-    block = np.full(
-        state.config.block_size, PAD, np.int32
-    )  # no token sees what follows
+    """The logits of the next token after each position of one document.
+    (n,) -> (n, V)"""
+    # no position sees a later one, so the PAD at the end changes none of these logits
+    block = np.full(state.config.block_size, PAD, np.int32)
     block[: len(tokens)] = tokens
-    rows = compiled_forward(state.config, state.snapshot.weights, block)
+    rows = compiled_logits(state.config, state.unravel, state.snapshot.weights, block)
     return np.asarray(rows)[: len(tokens)]
 
 
-@partial(jax.jit, static_argnames="config")
-def compiled_loss_and_grads(config, snapshot, documents):
-    flat, unravel = flatten(snapshot)
-    loss, grad = loss_and_grad(config, unravel, flat.weights, documents)
-    return loss, unravel(grad)
+compiled_loss_and_grad = jax.jit(loss_and_grad, static_argnames=("config", "unravel"))
 
 
 def loss_and_grads(state, batch):
-    """The loss of a batch and its gradient in each weight. The state does not move."""
-    documents = padded(state.config, [batch], 1)[0]
-    loss, grads = compiled_loss_and_grads(state.config, state.snapshot, documents)
-    return float(loss), jax.tree.map(np.array, grads)
+    """The loss of a batch and its gradient for each weight. Changes nothing in the
+    state."""
+    documents = pad(state.config, [batch], 1)[0]
+    loss, grad = compiled_loss_and_grad(
+        state.config, state.unravel, state.snapshot.weights, documents
+    )
+    return float(loss), to_rows(state.unravel, grad)
 
 
 def export(state):
-    """All that training carries, as NumPy arrays."""
-    arrays = jax.tree.map(np.array, state.snapshot)
-    return arrays._replace(step=int(arrays.step))
+    """Everything that training carries from step to step, as plain numbers (S13)."""
+    *vectors, step = state.snapshot
+    matrices = [to_rows(state.unravel, vector) for vector in vectors]
+    return microgpt.Snapshot(*matrices, int(step))
 
 
 def about(state):
-    """What computes, where, in what precision, with how many threads."""
+    """Library, version, device, precision and threads: the first line of the output."""
     threads = os.environ["PJRT_NPROC"]
     threads += " thread" if threads == "1" else " threads"
     where = state.device.device_kind

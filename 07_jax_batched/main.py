@@ -1,166 +1,196 @@
-"""microGPT in JAX, by the batch. Same numbers as 05, whose model stands here line by
-line: it is written for one document still. New here: jax.vmap runs it for all documents
-of a batch at once, and a sharding deals them out to several devices (SPEC S8)."""
+"""microGPT in JAX, batched. Same numbers as 05, and the same model: it is written
+for one document. New here: jax.vmap turns the function of one document into a function
+of a batch, and a sharding splits the batch over several devices (SPEC S8)."""
 
 import math
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Literal
 
-try:
-    import jax
-    import jax.numpy as jnp
-    import microgpt
-    import numpy as np
-    from jax import lax
-    from jax.flatten_util import ravel_pytree
-    from jax.sharding import Mesh, NamedSharding
-    from jax.sharding import PartitionSpec as P
-except ModuleNotFoundError as missing:
-    if __name__ != "__main__":
-        raise
-    hint = "`uv run python main.py` brings it"
-    print(f"error: {missing.name} is missing: {hint}", file=sys.stderr)
-    sys.exit(2)
+import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 # T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents
+# in einsum t, c, h and d are T, C, H and D, and n = 3 is q, k and v
 
-jax.config.update("jax_default_matmul_precision", "highest")  # else a GPU drops digits
-os.environ.setdefault("PJRT_NPROC", "1")  # threads: arrays this small are no work for 2
+# by default a GPU multiplies float32 numbers with fewer bits
+jax.config.update("jax_default_matmul_precision", "highest")
+os.environ.setdefault("PJRT_NPROC", "1")  # one thread: small arrays do not pay for two
 
 # ---------------------------------------------------------------- Parameters
 
-# What training carries is a snapshot, as in 05, but of vectors, each dict in one. Each
-# step is a call here, and with four arrays to pass it begins sooner than with many.
+# What training carries is a snapshot: weights, two moments, the number of steps. The
+# matrices are kept as one vector: JAX passes one array with less overhead than nine.
+# JAX calls a nest of tuples, dicts and arrays, such as a snapshot, a pytree. A compiled
+# function takes pytrees and returns pytrees.
 
 
-def flatten(snapshot):
-    """Each dict as one vector, and the function that makes a dict of a vector again."""
-    vectors, unravels = zip(*map(ravel_pytree, snapshot[:3]))
-    return microgpt.Snapshot(*vectors, snapshot.step), unravels[0]
+def from_rows(matrices, dtype, device):
+    """{name: rows} (S3.1) -> one vector of all the numbers, on that device, and the
+    function `unravel`, which makes {name: matrix} from such a vector again."""
+    arrays = {name: np.array(rows, dtype) for name, rows in matrices.items()}
+    return ravel_pytree(jax.device_put(arrays, device))
+
+
+def to_rows(unravel, vector):
+    """The vector -> {name: rows}, as plain NumPy arrays."""
+    return jax.tree.map(np.array, unravel(vector))
 
 
 # ---------------------------------------------------------------- Forward
 
 
 def rmsnorm(x):
-    """Scale each row to unit mean square. (T, C) -> (T, C)"""
+    """Scale each row to unit mean square (S5). (T, C) -> (T, C)"""
     return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
 
 
 def attention(q, k, v):
-    """What each head reads from the tokens so far (S6). (H, T, D) each -> (H, T, D)"""
+    """Each head's output: the average of the values so far, weighted by how well the
+    query matches each key (S6). (H, T, D) each -> (H, T, D)"""
     scores = q @ k.mT / math.sqrt(q.shape[-1])  # (H, T, T)
-    seen = jnp.tri(q.shape[1], dtype=bool)
-    return jax.nn.softmax(jnp.where(seen, scores, -jnp.inf)) @ v
+    causal_mask = jnp.tri(q.shape[1], dtype=bool)  # (T, T), true where key <= query
+    return jax.nn.softmax(jnp.where(causal_mask, scores, -jnp.inf)) @ v  # (H, T, D)
 
 
 def forward(config, w, tokens):
-    """The logits of what follows each token of one document. (T,) -> (T, V)"""
+    """The logits of the next token after each position of one document.
+    (T,) -> (T, V)"""
     T, C, H = len(tokens), config.n_embd, config.n_head
-    # a product's gradient is a product; the gradient of w["wte"][tokens] is a scatter,
-    # which a CPU does one row at a time
-    one_hot = jax.nn.one_hot(tokens, len(w["wte"]), dtype=w["wte"].dtype)
-    x = one_hot @ w["wte"] + w["wpe"][:T]
+    # one_hot @ wte equals wte[tokens]. Its gradient is a matrix product; the gradient
+    # of wte[tokens] is a scatter-add, which a CPU does one row at a time
+    one_hot = jax.nn.one_hot(tokens, len(w["wte"]), dtype=w["wte"].dtype)  # (T, V)
+    x = one_hot @ w["wte"] + w["wpe"][:T]  # (T, C)
     x = rmsnorm(x)  # S4.2: here too, but not before lm_head
     for i in range(config.n_layer):
         h = rmsnorm(x)
-        w_qkv = jnp.stack([w[f"layer{i}.attn_w{name}"] for name in "qkv"])
-        w_qkv = w_qkv.reshape(3, H, C // H, C)
-        h = attention(*jnp.einsum("tc,nhdc->nhtd", h, w_qkv))
-        h = h.swapaxes(0, 1).reshape(T, C)
+        # q, k and v of all heads in one product: fewer operations to start
+        w_qkv = jnp.stack([w[f"layer{i}.attn_w{name}"] for name in "qkv"])  # (3, C, C)
+        w_qkv = w_qkv.reshape(3, H, C // H, C)  # (3, H, D, C)
+        q, k, v = jnp.einsum("tc,nhdc->nhtd", h, w_qkv)  # (H, T, D) each
+        h = attention(q, k, v)  # (H, T, D)
+        h = h.swapaxes(0, 1).reshape(T, C)  # (T, C): the heads side by side (S6.6)
         x = x + h @ w[f"layer{i}.attn_wo"].T
         h = rmsnorm(x)
-        h = jax.nn.relu(h @ w[f"layer{i}.mlp_fc1"].T) ** config.relu_power
-        x = x + h @ w[f"layer{i}.mlp_fc2"].T
-    return x @ w["lm_head"].T
+        h = h @ w[f"layer{i}.mlp_fc1"].T  # (T, 4C)
+        h = jax.nn.relu(h) ** config.relu_power
+        x = x + h @ w[f"layer{i}.mlp_fc2"].T  # (T, C)
+    return x @ w["lm_head"].T  # (T, V)
 
 
 # ---------------------------------------------------------------- Loss and training
 
-PAD = -1  # fills documents up to one length, as each shape costs a compilation
+# JAX compiles a function again for each new shape of its arguments. PAD fills documents
+# up to the same length, so that there are few shapes.
+PAD = -1  # not a token: jax.nn.one_hot makes a row of zeros from it
 
 
 def document_loss(config, w, document):
-    """The sum of the losses of a document's targets. (T + 1,) -> ()"""
-    logits = forward(config, w, document[:-1])
-    # of a PAD, one_hot makes a row of zeros: it has no loss and no gradient
-    one_hot = jax.nn.one_hot(document[1:], len(w["wte"]), dtype=logits.dtype)
+    """The sum of the losses of a document's targets (S8.1). (T + 1,) -> ()"""
+    logits = forward(config, w, document[:-1])  # (T, V)
+    # the row of a PAD is all zeros, so padded positions add neither loss nor gradient
+    one_hot = jax.nn.one_hot(document[1:], len(w["wte"]), dtype=logits.dtype)  # (T, V)
     return -jnp.sum(one_hot * jax.nn.log_softmax(logits))
 
 
 def loss_and_grad(config, unravel, weights, documents):
-    """The mean loss of all targets (S8) and its gradient, a vector as the weights are.
-    documents: (B, T + 1)"""
+    """The mean loss of all targets (S8) and its gradient, a vector like the weights.
+    All documents at the same time. documents: (B, T + 1)"""
 
     def loss(weights):
         one = partial(document_loss, config, unravel(weights))
-        return jnp.sum(jax.vmap(one)(documents)) / jnp.sum(documents[:, 1:] != PAD)
+        losses = jax.vmap(one)(documents)  # (B,)
+        # the mean over the real targets, not over all places of the array (S8.2)
+        return jnp.sum(losses) / jnp.sum(documents[:, 1:] != PAD)
 
     return jax.value_and_grad(loss)(weights)
 
 
 def adam(config, snapshot, grad, learning_rate):
-    """What comes after the snapshot: bias correction, eps outside the root (S9)."""
+    """The snapshot after one step of Adam, with bias correction and with eps outside
+    the root (S9)."""
     beta1, beta2, step = config.beta1, config.beta2, snapshot.step + 1
-    k = step.astype(grad.dtype)
-    m = beta1 * snapshot.first_moment + (1 - beta1) * grad
-    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad
+    k = step.astype(grad.dtype)  # so that beta**k has the precision of the weights
+    m = beta1 * snapshot.first_moment + (1 - beta1) * grad  # S9.1
+    v = beta2 * snapshot.second_moment + (1 - beta2) * grad * grad  # S9.2
+    # the moments start at zero, so the first ones are too small; S9.3 corrects this
     m_hat, v_hat = m / (1 - beta1**k), v / (1 - beta2**k)
     weights = snapshot.weights - learning_rate * m_hat / (jnp.sqrt(v_hat) + 1e-8)
     return microgpt.Snapshot(weights, m, v, step)
 
 
+# donate: JAX may write the next snapshot into the memory of this one
 @partial(jax.jit, static_argnames=("config", "unravel"), donate_argnames="snapshot")
 def step(config, unravel, snapshot, documents, learning_rate):
-    """The next snapshot, and the loss. How many devices share the documents, this does
-    not know: JAX reads it off the arrays, and adds up what each device found."""
+    """The next snapshot, and the loss. The function does not mention devices: JAX takes
+    the sharding from its arguments and adds up the partial sums of the devices
+    (all-reduce). documents: (B, T + 1)"""
     loss, grad = loss_and_grad(config, unravel, snapshot.weights, documents)
     return adam(config, snapshot, grad, learning_rate), loss
 
 
-def padded(state, batch):
-    """The documents as one array, a share of it on each device. -> (B, T + 1)"""
+def round_up(n, unit):
+    """The smallest multiple of unit that is not below n."""
+    return -(-n // unit) * unit
+
+
+def pad(state, batch):
+    """The documents as one array, each device with an equal share. -> (B, T + 1)"""
     config, devices = state.config, state.mesh.size
-    room = config.batch_size
-    while room < len(batch):
-        room *= 2  # each shape costs a compilation, so there are few
+    B = config.batch_size
+    while len(batch) > B:
+        B *= 2  # instead of the exact number: fewer shapes, fewer compilations
     longest, unit = max(map(len, batch)) - 1, max(12, config.block_size // 4)
+    # as long as this batch needs, rounded up so that there are few lengths
     T = min(config.block_size, round_up(longest, unit))
-    documents = np.full((round_up(room, devices), T + 1), PAD, np.int32)
+    documents = np.full((round_up(B, devices), T + 1), PAD, np.int32)
     for row, tokens in zip(documents, batch):
         row[: len(tokens)] = tokens
     return jax.device_put(documents, NamedSharding(state.mesh, P("devices")))
 
 
-def round_up(n, unit):
-    return -(-n // unit) * unit
-
-
 def train(state, batches):
-    """Take a step for each (batch, learning rate) and yield its loss."""
+    """Take one step for each (batch, learning rate) and yield its loss."""
     for batch, learning_rate in batches:
+        documents = pad(state, batch)
+        learning_rate = np.asarray(learning_rate, state.dtype)
         state.snapshot, loss = step(
-            state.config, state.unravel, state.snapshot, padded(state, batch),
-            np.asarray(learning_rate, state.dtype),
-        )  # fmt: skip
-        # wait: devices split off one CPU share its threads, and two steps at once, each
-        # of whose parts waits for the others, could wait for ever
+            state.config, state.unravel, state.snapshot, documents, learning_rate
+        )
+        # float waits for the step. With one CPU split into several devices, two steps
+        # at the same time could deadlock: each would need all threads
         yield float(loss)
 
 
-# ---------------------------------------------------------------- For whoever drives it
+# ---------------------------------------------------------------- Interface
 
 
-def find(device, devices):
-    """That many devices of that kind, or of the kind that JAX prefers."""
-    try:
-        found = jax.devices(None if device == "auto" else device)
-    except RuntimeError:
-        kinds = ", ".join(sorted({"cpu", jax.default_backend()}))
-        raise microgpt.InputError(f"device is {device}: JAX has {kinds} here") from None
+def devices_of(kind):
+    """All devices of a kind. "auto" is the kind that JAX prefers: an accelerator, if
+    there is one."""
+    found = {}
+    for name in ("auto", "cpu", "gpu", "tpu"):
+        with suppress(RuntimeError, AssertionError):  # JAX has no device of that name
+            found[name] = jax.devices(None if name == "auto" else name)
+    if kind not in found:
+        here = ", ".join(name for name in found if name != "auto") or "none"
+        raise microgpt.InputError(f"device is {kind}: JAX has {here} here")
+    return found[kind]
+
+
+def choose_device(device, devices):
+    """The first devices of that kind, as many as asked for."""
+    found = devices_of(device)
     if not 1 <= devices <= len(found):
         message = f"devices is {devices}: JAX has 1 … {len(found)} to give here"
         if found[0].platform == "cpu" and devices > 1:
@@ -173,26 +203,28 @@ def create(
     config,
     snapshot,
     dtype: Literal["float32", "float64"] = "float32",
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto",
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "cpu",
     devices: int = 1,
 ):
-    """A state, which goes on where the snapshot stood, whichever version made that."""
+    """A state that continues from the snapshot, whichever version the snapshot came
+    from."""
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)  # else JAX makes float32 of it
-    mesh = Mesh(find(device, devices), ("devices",))
-    # only what the compiled code depends on, so that states which agree there share it
-    numbers = "n_embd n_head n_layer block_size relu_power beta1 beta2 batch_size"
-    config = microgpt.Config(
-        **{name: getattr(config, name) for name in numbers.split()}
-    )
-    arrays = []
-    for rows_of in snapshot[:3]:
-        arrays.append({name: np.array(rows, dtype) for name, rows in rows_of.items()})
-    snapshot, unravel = flatten(microgpt.Snapshot(*arrays, np.int32(snapshot.step)))
+    # states with equal configs share compiled code: keep only the numbers that it needs
+    names = "n_embd n_head n_layer block_size relu_power beta1 beta2 batch_size"
+    config = microgpt.Config(**{name: getattr(config, name) for name in names.split()})
+    devices = choose_device(device, devices)
+    mesh = Mesh(devices, ("devices",))
+    pairs = [from_rows(matrices, dtype, devices[0]) for matrices in snapshot[:3]]
+    vectors, unravels = zip(*pairs)
+    snapshot = microgpt.Snapshot(*vectors, np.int32(snapshot.step))
+    # JAX computes where its arguments are, so this decides where everything runs
     snapshot = jax.device_put(snapshot, NamedSharding(mesh, P()))
+    # the state only holds the newest snapshot; all computing is done by pure functions
     return SimpleNamespace(
-        config=config, unravel=unravel, snapshot=snapshot, dtype=dtype, mesh=mesh
-    )
+        config=config, unravel=unravels[0], snapshot=snapshot, dtype=dtype,
+        mesh=mesh,
+    )  # fmt: skip
 
 
 @partial(jax.jit, static_argnames=("config", "unravel"))
@@ -201,10 +233,10 @@ def compiled_logits(config, unravel, weights, tokens):
 
 
 def logits(state, tokens):
-    """What one document's prefix says of each next token. (n,) -> (n, vocab_size)"""
-    block = np.full(
-        state.config.block_size, PAD, np.int32
-    )  # no token sees what follows
+    """The logits of the next token after each position of one document.
+    (n,) -> (n, V)"""
+    # no position sees a later one, so the PAD at the end changes none of these logits
+    block = np.full(state.config.block_size, PAD, np.int32)
     block[: len(tokens)] = tokens
     rows = compiled_logits(state.config, state.unravel, state.snapshot.weights, block)
     return np.asarray(rows)[: len(tokens)]
@@ -214,27 +246,24 @@ compiled_loss_and_grad = jax.jit(loss_and_grad, static_argnames=("config", "unra
 
 
 def loss_and_grads(state, batch):
-    """The loss of a batch and its gradient in each weight. The state does not move."""
-    documents = padded(state, batch)
+    """The loss of a batch and its gradient for each weight. Changes nothing in the
+    state."""
+    documents = pad(state, batch)
     loss, grad = compiled_loss_and_grad(
         state.config, state.unravel, state.snapshot.weights, documents
     )
-    return float(loss), named(state, grad)
-
-
-def named(state, vector):
-    """{name: NumPy array (out, in)} of what lies in one vector."""
-    return jax.tree.map(np.array, state.unravel(vector))
+    return float(loss), to_rows(state.unravel, grad)
 
 
 def export(state):
-    """All that training carries, as NumPy arrays."""
+    """Everything that training carries from step to step, as plain numbers (S13)."""
     *vectors, step = state.snapshot
-    return microgpt.Snapshot(*(named(state, x) for x in vectors), int(step))
+    matrices = [to_rows(state.unravel, vector) for vector in vectors]
+    return microgpt.Snapshot(*matrices, int(step))
 
 
 def about(state):
-    """What computes, where, in what precision, with how many threads."""
+    """Library, version, device, precision and threads: the first line of the output."""
     threads = os.environ["PJRT_NPROC"]
     threads += " thread" if threads == "1" else " threads"
     kind, n = state.mesh.devices.flat[0].device_kind, state.mesh.size
