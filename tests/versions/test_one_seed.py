@@ -12,7 +12,10 @@ from lab_helpers import HERE, NUMPY, module_of
 
 SEEDS = range(5)
 RECIPES = {"seed": 500, "gist": 200}  # steps: gist is long, and agrees from its first step on
-FLOAT32 = 0.05  # the share of the names that rounding may change, over all seeds
+RUNS = [(recipe, seed) for recipe in RECIPES for seed in SEEDS]
+# In float32 rounding may change a draw, and then every name after it: 26 to 29 of 30 runs were
+# free of that, in each version measured. So few as this would be another model.
+ALIKE = 7  # of 10 runs
 CASES = [
     pytest.param(version.name, dtype, id=f"{version.name}-{dtype}")
     for version in HERE
@@ -35,15 +38,9 @@ def names(version, dtype, recipe, seed):
     return [run.tokenizer.decode(tokens) for tokens in islice(drawn, 20)]
 
 
-def compared(version, dtype):
-    """(names, how many of them differ from NumPy's in float64) over all recipes and seeds."""
-    pairs = [
-        (a, b)
-        for recipe in RECIPES
-        for seed in SEEDS
-        for a, b in zip(names(version, dtype, recipe, seed), names(NUMPY, "float64", recipe, seed))
-    ]
-    return len(pairs), sum(a != b for a, b in pairs)
+def alike(version, dtype):
+    """How many runs give NumPy's twenty names in float64."""
+    return sum(names(version, dtype, *run) == names(NUMPY, "float64", *run) for run in RUNS)
 
 
 def test_numpy_in_float64_prints_the_names_of_the_reference():
@@ -55,15 +52,10 @@ def test_numpy_in_float64_prints_the_names_of_the_reference():
 
 @pytest.mark.parametrize(("version", "dtype"), CASES)
 def test_the_same_seed_gives_the_same_names(version, dtype):
-    total, differ = compared(version, dtype)
-    assert total == 20 * len(SEEDS) * len(RECIPES)
-    if dtype == "float64":
-        assert differ == 0
-    else:
-        assert differ <= FLOAT32 * total
+    found = alike(version, dtype)
+    assert found == len(RUNS) if dtype == "float64" else found >= ALIKE
 
 
 def test_another_seed_gives_other_names():
-    """The comparison can fail: with another seed more names differ than rounding ever changes."""
-    one, other = (names(NUMPY, "float64", "seed", seed) for seed in (0, 1))
-    assert sum(a != b for a, b in zip(one, other)) > FLOAT32 * len(one)
+    """The comparison can fail."""
+    assert len({tuple(names(NUMPY, "float64", "seed", seed)) for seed in SEEDS}) == len(SEEDS)
