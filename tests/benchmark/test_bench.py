@@ -1,4 +1,4 @@
-"""A bench measures what it says that it does; what it makes of the numbers is exact."""
+"""The benchmark measures what it says, and computes exactly from what it measured."""
 
 import json
 import math
@@ -15,12 +15,17 @@ import numpy as np
 import pytest
 from microgpt_lab.base import versions  # fmt: skip
 from microgpt_lab.benchmark import (
+    ablation,
     bench,
+    changes,
     crossovers,
     lower_bound,
+    page,
     pictures,
+    process,
+    record,
     report,
-    rows,
+    setups,
     sweeps,
     worker,
 )
