@@ -23,6 +23,7 @@ from microgpt_lab.benchmark import (
     worker,
 )
 
+from bench_records import make_row
 from lab_helpers import NUMPY, Lab
 
 REFERENCE = versions.REFERENCE
@@ -39,6 +40,14 @@ def test_spread_reaches_the_farthest_round_from_the_median():
     assert bench.spread([1, 2, 3, 4, 5]) == pytest.approx(2 / 3)
     assert bench.spread([4, 2, 3, 9, 3]) == pytest.approx(2)
     assert bench.spread([7.0]) == 0
+
+
+def test_without_rates_a_row_has_no_lower_bound():
+    """On a GPU, for two threads too."""
+    row = make_row("02_a", 1.0, threads=2) | {"rounds": [1.0, 3.0, 2.0]}
+    found = bench.summarize(row, {})
+    assert (found["lower_bound"], found["step"], found["spread"]) == (None, 2.0, 0.5)
+    assert found["tokens_per_second"] == 3.5
 
 
 # ---------------------------------------------------------------- Real processes
@@ -166,20 +175,20 @@ def test_full_documents_fill_the_block():
 def test_a_waiting_process_computes_nothing(monkeypatch):
     monkeypatch.setattr(process, "CLOSING", 3600.0)
     setup = setups.Setup(FOUND[NUMPY], options={"dtype": "float32"})
-    with process.WorkerProcess(setup) as child:
+    with process.WorkerProcess(setup) as running:
         arguments = {"config": vars(TINY), "given": {"dtype": "float32"}, "full_block": False}
-        child.ask("prepare_point", **arguments)
+        running.ask("prepare_point", **arguments)
         if not os.path.exists("/proc"):
             pytest.skip("only Linux tells what another process has computed")
 
         def ticks():
-            with open(f"/proc/{child.process.pid}/stat") as file:
+            with open(f"/proc/{running.process.pid}/stat") as file:
                 return sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
 
         before = ticks()
         time.sleep(0.5)
         assert ticks() - before <= 1
-    assert child.process.poll() == 0
+    assert running.process.poll() == 0
 
 
 def test_a_row_that_fails_says_why_and_the_others_go_on(lab, tiny, tmp_path, monkeypatch):

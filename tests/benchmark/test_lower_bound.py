@@ -15,7 +15,7 @@ class Counted(float):
     operations = 0
 
     def __bool__(self):
-        return True  # a zero is multiplied too: the count knows no sparsity
+        return True  # never false, so 01 skips no gradient of zero
 
     def __neg__(self):
         return Counted(-float(self))  # a sign costs nothing
@@ -63,9 +63,9 @@ def counted_step(config, batch, monkeypatch):
 
 
 def known_surplus(config, lengths):
-    """What 01 computes and nobody must: the whole matrix of a softmax's derivatives, forward
-    and backward; products by one, the derivative of a sum by its parts; the activation and its
-    slope as powers; and Adam's learning rate over its correction, anew for each weight."""
+    """The operations of 01 that no program needs: the whole matrix of a softmax's derivatives,
+    forward and backward; products with one, the derivative of a sum; the activation and its slope
+    as powers; and, for each weight again, Adam's learning rate divided by its correction."""
     rows = sum(u * u for n in lengths for u in range(1, n + 1))
     sums = (2 * config.n_layer + 1) * config.n_embd * sum(lengths)
     hidden = 4 * config.n_embd * config.n_layer * sum(lengths)
@@ -85,17 +85,17 @@ def known_surplus(config, lengths):
         ({"n_embd": 64}, [1]),
     ],
 )
-def test_the_floor_counts_what_the_reference_computes(numbers, lengths, monkeypatch):
-    """To one in a hundred: 01 has a few more small products. Without any of the formula's
-    terms it is further off in one of these cases."""
+def test_the_lower_bound_counts_what_the_reference_computes(numbers, lengths, monkeypatch):
+    """Within one percent, because 01 has a few more small products. Without any one term of the
+    formula the difference is larger in one of these cases."""
     config = microgpt.Config(**numbers)
     batch = [[26, *([3] * (n - 1)), 26] for n in lengths]
     counted = counted_step(config, batch, monkeypatch) - known_surplus(config, lengths)
     assert lower_bound.count(config, 27, lengths).operations == pytest.approx(counted, rel=0.01)
 
 
-def test_the_floor_grows_by_exactly_what_is_added():
-    """A batch is the sum of its documents, but for Adam, which comes once a step."""
+def test_the_lower_bound_grows_by_exactly_what_is_added():
+    """A batch is the sum of its documents, except for Adam, which is counted once a step."""
     config = microgpt.RECIPES["scaled"]
     weights = sum(r * c for r, c, _ in microgpt.shapes(config, 27).values())
 
@@ -106,11 +106,11 @@ def test_the_floor_grows_by_exactly_what_is_added():
     assert lower_bound.count(config, 27, [5]).numbers_moved == 6 * weights
     twice = lower_bound.count(replace(config, n_layer=4), 27, [1]).operations - count(1)
     C, H = 64, 4
-    # two layers more, one token that sees itself: products, attention, softmax, norms,
+    # two more layers, one token that attends to itself: products, attention, softmax, norms,
     # residuals, activation, Adam
     layer = 72 * C * C + 12 * C + 10 * H + 16 * C + 4 * C + 12 * C + 13 * 12 * C * C
     assert twice == 2 * layer
-    # a letter more, in two matrices: one product a token, softmax, Adam
+    # one more letter, in two matrices: one product a token, softmax, Adam
     letter = lower_bound.count(config, 28, [5]).operations - count(5)
     assert letter == 5 * (6 * C + 5) + 2 * 13 * C
 
@@ -123,18 +123,18 @@ def test_recipe_seed_is_a_fifth_of_a_million_operations_a_step():
     assert sum(counts) / len(counts) == pytest.approx(0.21e6, rel=0.01)
 
 
-def test_the_floor_s_time_is_the_longer_of_computing_and_moving():
+def test_the_lower_bound_is_the_longer_of_computing_and_moving():
     rates = {"operations": {"float32": 1e9, "float64": 5e8}, "bytes": {"1000": 1e9, "4000": 1e8}}
     small, wide = lower_bound.Work(2000, 100), lower_bound.Work(2000, 1500)
     assert lower_bound.seconds(small, rates, "float32") == pytest.approx(2e-6)
     assert lower_bound.seconds(small, rates, "float64") == pytest.approx(4e-6)
-    # 6000 bytes, half of them read: they need the slower, larger level
+    # 6000 bytes, half of them read, fit only in the larger, slower level
     assert lower_bound.seconds(wide, rates, "float32") == pytest.approx(6e-5)
-    # and beyond the largest level there is nothing faster
+    # what exceeds the largest level moves at that level's speed
     assert lower_bound.seconds(wide, rates, "float64") == pytest.approx(1.2e-4)
 
 
-def test_rates_of_two_runs_join_to_the_best_of_each():
+def test_of_two_calibrations_each_higher_rate_is_taken():
     one, two = {"operations": {"a": 1, "b": 5}}, {"operations": {"a": 2, "b": 4}}
     assert lower_bound.higher(one, two) == {"operations": {"a": 2, "b": 5}}
 

@@ -18,23 +18,22 @@ VOCABULARY = 27  # tokens of the names in data/
 class Scale:
     """Compute what many workers would cost: memory, communication, time of a step."""
 
-    recipe: Annotated[str, flag("seed|gist|scaled")] = "scaled"
+    recipe: Annotated[str, flag("seed|gist|scaled", "scaled")] = "scaled"
     """The recipe with the layers, the width of a head and the documents of each worker."""
-    widths: Annotated[str, flag("N,N,…")] = "16,64,256"
+    widths: Annotated[str, flag("N,N,…", "16,64,256")] = "16,64,256"
     """Widths of the model."""
-    workers: Annotated[str, flag("N,N,…")] = "1,2,4,8"
+    workers: Annotated[str, flag("N,N,…", "1,2,4,8")] = "1,2,4,8"
     """Numbers of workers."""
     length: int = 7
     """Targets in a document; the names in data/ have 7.1 on average."""
     operations: Annotated[float | None, flag("GFLOP/S", "measured on one core here")] = None
     """Operations that a worker computes in a second, in 1e9."""
-    bandwidth: Annotated[float, flag("GB/S")] = 1.25
+    bandwidth: Annotated[float, flag("GB/S", "1.25")] = 1.25
     """Bytes a second between workers, in 1e9; 1.25 is an Ethernet of 10 Gbit/s."""
-    latency: Annotated[float, flag("µS")] = 50.0
-    """Time of a message without content, in microseconds."""
-    overhead: Annotated[float, flag("µS")] = 0.0
-    """Time of each step that is the same for any number of workers (the framework's overhead),
-    in microseconds."""
+    latency: Annotated[float, flag("µS", "50")] = 50.0
+    """Time of a message without content."""
+    overhead: Annotated[float, flag("µS", "0")] = 0.0
+    """Time of each step that more workers do not reduce (the framework's overhead)."""
 
     def run(self) -> int:
         from microgpt_lab.base import options
@@ -82,9 +81,9 @@ class Bench:
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """Versions by folder name or number, each with its variants."""
-    recipe: Annotated[str, flag("seed,gist,scaled")] = "seed,scaled"
+    recipe: Annotated[str, flag("seed,gist,scaled", "seed,scaled")] = "seed,scaled"
     """One or more recipes, separated by commas."""
-    sweeps: Annotated[str, flag("width,layers,block,batch,threads|none|all")] = "all"
+    sweeps: Annotated[str, flag("width,layers,block,batch,threads|none|all", "all")] = "all"
     """Sizes to vary, separated by commas."""
     rounds: Annotated[int | None, flag("INT", "7, with --quick 3")] = None
     """Rounds; in each, every row is measured once."""
@@ -92,7 +91,7 @@ class Bench:
     """Fewer rounds and no sweeps."""
     dtype: Annotated[str | None, flag("float32|float64", "float32, where a version has it")] = None
     """Precision."""
-    device: Annotated[str, flag("cpu|cuda|gpu|mps")] = "cpu"
+    device: Annotated[str, flag("cpu|cuda|gpu|mps", "cpu")] = "cpu"
     """Device to compute on. There is no lower bound for GPUs."""
     max_batch: int = 1024
     """Largest batch in the sweep over batches."""
@@ -105,8 +104,7 @@ class Bench:
     against: Annotated[Path | None, flag("FILE", "none")] = None
     """Show what has changed since this bench.json, in the rows that are measured now."""
     write: bool = False
-    """Write the measured rows into docs/bench.json, and make docs/benchmark.md and its pictures
-    from it. All other rows stay."""
+    """Put the measured rows into docs/ (record, page and pictures); all other rows stay."""
 
     def run(self) -> int:
         from microgpt_lab.benchmark import changes, page, record, report
