@@ -258,8 +258,8 @@ def test_what_a_framework_prints_is_no_answer():
         (["--from", __file__], "is not JSON: it must be a bench.json"),
         (["--from", FOUND[NUMPY].path.parent], "Is a directory"),
         (["02", "--from", __file__], "--from shows a whole record: name no versions with it"),
-        (["--write", "--dtype", "float64"], "with --dtype or --device write --out FOLDER"),
-        (["--write", "--device", "cuda"], "with --dtype or --device write --out FOLDER"),
+        (["--write", "--dtype", "float64"], "with --dtype or --device use --out FOLDER"),
+        (["--write", "--device", "cuda"], "with --dtype or --device use --out FOLDER"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_measured(lab, monkeypatch, arguments, said):

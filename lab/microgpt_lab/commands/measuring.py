@@ -142,7 +142,7 @@ class Bench:
         if self.dtype or self.device != "cpu":
             raise InputError(
                 "docs/benchmark.md shows the CPU and each version's default dtype: with --dtype "
-                "or --device write --out FOLDER, not --write"
+                "or --device use --out FOLDER instead of --write"
             )
 
     def measure(self, out: Path, console: Console, old: Any) -> tuple[Any, Any]:
