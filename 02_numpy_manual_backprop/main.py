@@ -17,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", THREADS)
 
 try:
     import microgpt
+
     import numpy as np
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":

@@ -16,6 +16,7 @@ from typing import Literal
 
 try:
     import microgpt
+
     import numba
     import numpy as np
     import rows

@@ -20,6 +20,7 @@ from typing import Literal
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what fails, a line here says
 try:
     import microgpt
+
     import numpy as np
     import torch
     import torch.distributed as dist

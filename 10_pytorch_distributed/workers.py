@@ -13,8 +13,9 @@ import uuid
 from datetime import timedelta
 from types import SimpleNamespace
 
-import torch.distributed as dist
 from microgpt import InputError
+
+import torch.distributed as dist
 
 # ---------------------------------------------------------------- Meeting
 

@@ -1,4 +1,4 @@
-"""What many workers cost, by formulas that are counted another way here."""
+"""What many workers cost: the formulas are checked against counts made in another way."""
 
 import re
 from dataclasses import replace
@@ -22,9 +22,9 @@ def lab(monkeypatch, capsys):
 
 
 def chunks(rows, workers):
-    """Rows of each worker when they are dealt out in equal runs, the last ones short."""
-    run = -(-rows // workers)
-    return [max(0, min(rows, (rank + 1) * run) - rank * run) for rank in range(workers)]
+    """The rows of each worker: parts of equal size, the last ones smaller."""
+    size = -(-rows // workers)
+    return [max(0, min(rows, (rank + 1) * size) - rank * size) for rank in range(workers)]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 7, 64])
@@ -63,7 +63,7 @@ def test_one_worker_sends_nothing_and_never_waits():
         assert alone.memory == 16 * scale.held(SCALED, 27, 1, False)
 
 
-def test_what_workers_do_not_share_stays_with_each():
+def test_the_overhead_is_the_same_for_any_number_of_workers():
     fixed = replace(CLUSTER, overhead=0.5)
     for workers in (1, 4):
         given = (SCALED, 27, [7] * 32, workers, False)
@@ -71,15 +71,15 @@ def test_what_workers_do_not_share_stays_with_each():
         assert more.compute - less.compute == pytest.approx(0.5)
 
 
-def test_the_worker_with_the_most_to_do_is_waited_for():
+def test_a_step_takes_as_long_as_the_worker_with_the_most_targets():
     even = scale.step(SCALED, 27, [8, 8], 2, False, CLUSTER)
     uneven = scale.step(SCALED, 27, [16, 1], 2, False, CLUSTER)
     assert uneven.compute > even.compute
     assert uneven.exchange == even.exchange
 
 
-def test_beyond_a_width_only_the_tokens_of_a_worker_matter():
-    """Both what is computed and what is sent grow with the weights: their ratio stays."""
+def test_for_wide_models_the_efficiency_depends_on_the_tokens_alone():
+    """Computing and sending both grow with the number of weights, so their ratio stays."""
     wide, wider = (scale.widened(SCALED, width) for width in (1024, 4096))
     fast = replace(CLUSTER, latency=1e-12)
     one, two = (scale.step(w, 27, [7] * 64, 2, False, fast) for w in (wide, wider))
@@ -95,7 +95,8 @@ def test_the_table_fits_a_terminal_and_says_what_it_assumes(lab, monkeypatch):
     assert lab("scale", *known) == 0
     lines = lab.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "40 GFLOP/s in a worker, and 2 ms a step; 1.5 GB/s and 40 µs a message" in lab.out
+    assert "a worker: 40 GFLOP/s, 2 ms of overhead a step\n" in lab.out
+    assert "the network: 1.5 GB/s, 40 µs a message\n" in lab.out
     assert sum("sharded" in line for line in lines if " kB" in line or " MB" in line) == 9
 
 

@@ -243,7 +243,7 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(lab, monkeypatch):
         (["verify", "02", "--jobs", "0"], "jobs is 0: it must be 1 or more"),
         (["verify", "--program", "cat", "--timeout", "nan"], "timeout is nan: it must be 0.001"),
         (["mutants", "--jobs", "-1"], "jobs is -1: it must be 1 or more"),
-        (["ideas", "--rounds", "0"], "rounds is 0: it must be 1 or more"),
+        (["ablation", "--rounds", "0"], "rounds is 0: it must be 1 or more"),
         (["--wurst"], "Unrecognized options: --wurst (microgpt compare --help)"),
     ],
 )

@@ -1,131 +1,146 @@
-"""`microgpt bench`: what each version costs, measured so that it can be measured again.
+"""`microgpt bench`: measure what each version costs.
 
-Every row is a process of its own, which lives as long as its recipe is measured. One at a time
-computes: they take turns, round after round, so that a slow minute of the machine hits all.
+Every setup runs in a process of its own. The setups compute in turn, one at a time, round after
+round: if the machine is slow for a minute, it is slow for all of them.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import microgpt
 from microgpt import Config, InputError
 
-from microgpt_lab.base import files, machine, options
+from microgpt_lab.base import machine, options
 from microgpt_lab.benchmark import lower_bound, sweeps
-from microgpt_lab.benchmark.rows import TURN, Child, Died, Row, Say, rows, spread
-from microgpt_lab.runs import run_folder
+from microgpt_lab.benchmark.process import WorkerFailed, WorkerProcess
+from microgpt_lab.benchmark.record import FORMAT
+from microgpt_lab.benchmark.setups import Setup, setups
 
-FORMAT = "microgpt-bench/1"
-SLOW = 1.0  # seconds a step, beyond which a row is measured once
-NAMES = 5.0  # seconds that a whole training may take, beyond its first step, to be run
-BUDGET = 255.0  # seconds for all of it; the sweeps get what is left
+TURN = 0.12  # seconds that a setup computes in a round, at the least
+SLOW_STEP = 1.0  # seconds; a setup with slower steps is measured in one round only
+MAX_TRAINING = 5.0  # seconds; a training that would take longer is stopped
+BUDGET = 255.0  # seconds for everything; the sweeps use what the tables leave
 
-# ---------------------------------------------------------------- The staircase
+Progress = Callable[[str], None]  # shows what is being measured
+
+# ---------------------------------------------------------------- Step times
 
 
 @dataclass
-class Measured:
-    """A row's process and what it has told."""
+class Measurement:
+    """A setup's process, and the row that is being measured."""
 
-    child: Child
-    result: dict[str, Any]
-    laps: int  # of a round
+    process: WorkerProcess
+    row: dict[str, Any]
+    repeats: int  # of the workload in a round
 
     @property
-    def over(self) -> bool:
-        """It has died, or is so slow that it has been measured for good."""
-        rounds = self.result["rounds"]
-        return bool(self.result["reason"] or (rounds and rounds[0] > SLOW))
+    def done(self) -> bool:
+        """The process has failed, or is so slow that one round is enough."""
+        rounds = self.row["rounds"]
+        return bool(self.row["reason"] or (rounds and rounds[0] > SLOW_STEP))
 
 
-def start(row: Row, config: Config, recipe: str) -> Measured:
-    """Run the whole training once, in a fresh process, timed from its very start."""
-    child = Child(row)
+def start(setup: Setup, config: Config, recipe: str) -> Measurement:
+    """Start a process and run the whole training once, timed from the start of the process.
+    Raises WorkerFailed."""
+    process = WorkerProcess(setup)
     try:
-        told = child.ask("run", config=asdict(config), given=row.settings, limit=NAMES)
+        told = process.ask("run", config=asdict(config), given=setup.settings, limit=MAX_TRAINING)
     except BaseException:
-        child.__exit__()
+        process.close()
         raise
-    step, lap = told.pop("step"), told["lap"]
-    threads = row.settings["threads"]
-    result = {**row.label(), "recipe": recipe, "reason": "", "threads": threads, **told}
-    result["rounds"] = [step] if step > SLOW else []
-    return Measured(child, result, max(1, round(TURN / (step * lap))))
+    step = told.pop("step")
+    threads = setup.settings["threads"]
+    row = {**setup.label(), "recipe": recipe, "reason": "", "threads": threads, **told}
+    row["rounds"] = [step] if step > SLOW_STEP else []
+    return Measurement(process, row, max(1, round(TURN / (step * told["workload_steps"]))))
 
 
-def staircase(
-    found: Sequence[Row],
+def measure_rows(
+    found: Sequence[Setup],
     recipe: str,
     rounds: int,
     between: Sequence[Callable[[], None]],
-    say: Say,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Results of all rows, in order. What is to be done `between` the rounds is spread out
-    over them, so that they see more of the machine's moods."""
+    """The rows of all setups, in order. The functions `between` (the points of the sweeps) are
+    spread over the time between the rounds, so that the rounds are spread over more time."""
     config, results = microgpt.RECIPES[recipe], []
     with ExitStack() as stack:
-        at_work = []
-        for i, row in enumerate(found, 1):
-            say(f"{recipe}: {row.name} trains ({i} of {len(found)})")
+        running = []
+        for i, setup in enumerate(found, 1):
+            progress(f"{recipe}: {setup.name} trains ({i} of {len(found)})")
             try:
-                if row.reason:
-                    raise Died(row.reason)
-                measured = start(row, config, recipe)
-                stack.enter_context(measured.child)
-                at_work.append(measured)
-                results.append(measured.result)
-            except Died as e:
-                results.append({**row.label(), "recipe": recipe, "reason": str(e)})
+                if setup.reason:
+                    raise WorkerFailed(setup.reason)
+                measurement = start(setup, config, recipe)
+                stack.enter_context(measurement.process)
+                running.append(measurement)
+                results.append(measurement.row)
+            except WorkerFailed as e:
+                results.append({**setup.label(), "recipe": recipe, "reason": str(e)})
         for n in range(rounds):
-            say(f"{recipe}: round {n + 1} of {rounds}")
-            take_turns(at_work)
+            progress(f"{recipe}: round {n + 1} of {rounds}")
+            run_round(running)
             for task in between[n * len(between) // rounds : (n + 1) * len(between) // rounds]:
                 task()
     return results
 
 
-def take_turns(at_work: Sequence[Measured]) -> None:
-    """One round: each takes its laps while all others wait."""
-    for one in at_work:
-        if not one.over:
+def run_round(running: Sequence[Measurement]) -> None:
+    """One round: each setup takes its steps while all others wait."""
+    for one in running:
+        if not one.done:
             try:
-                one.result["rounds"].append(one.child.ask("take", laps=one.laps)["step"])
-            except Died as e:
-                one.result["reason"] = str(e)
+                told = one.process.ask("take_steps", repeats=one.repeats)
+                one.row["rounds"].append(told["step"])
+            except WorkerFailed as e:
+                one.row["reason"] = str(e)
 
 
-def summed_up(result: dict[str, Any], rates: dict[str, Any]) -> dict[str, Any]:
-    """With what the rounds say: seconds a step and its spread, tokens a second, the floor;
-    and what the first step took beyond a later one."""
-    rounds = result.get("rounds")
-    if result["reason"] or not rounds:
-        return result
+def summarize(row: dict[str, Any], rates: dict[str, Any]) -> dict[str, Any]:
+    """A measured row with the figures that follow from its rounds.
+
+    step: median, seconds; spread: largest deviation of a round, as a share of the median;
+    first_step_extra: seconds that the first step takes longer than a later one;
+    lower_bound: seconds, for as many cores as the row has threads.
+    """
+    rounds = row.get("rounds")
+    if row["reason"] or not rounds:
+        return row
     step = statistics.median(rounds)
-    todo = lower_bound.Work(result["operations"], result["moved"])
-    return result | {
+    work = lower_bound.Work(row["operations"], row["numbers_moved"])
+    least = lower_bound.seconds(work, rates, row["dtype"])
+    return row | {
         "step": step,
         "spread": spread(rounds),
-        "compile": max(0.0, result["first"] - step),
-        "rate": result["tokens"] / step,
-        "floor": lower_bound.seconds(todo, rates, result["dtype"]) / result["threads"],
+        "first_step_extra": max(0.0, row["first_step"] - step),
+        "tokens_per_second": row["tokens"] / step,
+        "lower_bound": least / row["threads"] if least else None,
     }
 
 
-# ---------------------------------------------------------------- The whole of it
+def spread(rounds: Sequence[float]) -> float:
+    """The largest deviation of a round from the median, as a share of the median. 0 for a single
+    round, which has none."""
+    middle = statistics.median(rounds)
+    return max(abs(taken - middle) for taken in rounds) / middle
+
+
+# ---------------------------------------------------------------- The whole benchmark
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to measure."""
+class BenchPlan:
+    """What to measure. Raises InputError for what cannot be measured."""
 
-    versions: Sequence[str]
+    versions: Sequence[str]  # empty: all
     recipes: Sequence[str]
     sweeps: Sequence[str]
     rounds: int
@@ -136,97 +151,73 @@ class Plan:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}: it must be 1 or more")
-        rows(self.versions, self.dtype, self.device)  # unknown names are refused at once
+        setups(self.versions, self.dtype, self.device)
         if not 1 <= self.max_batch <= 10**6:
             raise InputError(f"max-batch is {self.max_batch}: it must lie in 1 … 1000000")
+        for name in self.sweeps:
+            sweeps.find_sweep(name, 1)
+        for name in self.recipes:
+            options.recipe(name, {})
 
 
-def plan(versions: Sequence[str], recipes: str, swept: str, *rest: Any) -> Plan:
-    """From texts with commas. Raises InputError."""
-    wanted = [] if swept == "none" else list(sweeps.SWEEPS) if swept == "all" else named(swept)
-    for name in wanted:
-        sweeps.named(name, 1)
-    for name in named(recipes):
-        options.recipe(name, {})
-    return Plan(versions, named(recipes), wanted, *rest)
+def make_plan(versions: Sequence[str], recipes: str, swept: str, *rest: Any) -> BenchPlan:
+    """A plan from the command line's texts, names separated by commas. Raises InputError."""
+    groups = {"none": [], "all": list(sweeps.SWEEPS)}
+    chosen = groups[swept] if swept in groups else split(swept)
+    return BenchPlan(versions, split(recipes), chosen, *rest)
 
 
-def named(text: str) -> list[str]:
+def split(text: str) -> list[str]:
+    """Names separated by commas, each once."""
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
-def measure(plan: Plan, say: Say) -> dict[str, Any]:
-    """The record of a bench."""
+def measure(plan: BenchPlan, progress: Progress) -> dict[str, Any]:
+    """Measure, and return the record of one run."""
     began = time.monotonic()
-    found = rows(plan.versions, plan.dtype, plan.device)
-    say("how fast this machine multiplies")
-    on_core = plan.device == "cpu"
-    rates = lower_bound.rates() if on_core else {}
-    results, swept = list[dict[str, Any]](), list[dict[str, Any]]()
-    todo = [sweeps.named(name, plan.max_batch) for name in plan.sweeps]
+    found = setups(plan.versions, plan.dtype, plan.device)
+    progress("how fast one core of this machine computes")
+    on_cpu = plan.device == "cpu"
+    rates = lower_bound.calibrate() if on_cpu else {}
+    rows, swept = list[dict[str, Any]](), list[dict[str, Any]]()
+    todo = [sweeps.find_sweep(name, plan.max_batch) for name in plan.sweeps]
     for i, recipe in enumerate(plan.recipes, 1):
         deadline = began + BUDGET * i / len(plan.recipes)
         last = i == len(plan.recipes)
         now = [sweep for sweep in todo if sweep.recipe == recipe or last]
         todo = [sweep for sweep in todo if sweep not in now]
-        curves = sweeps.lines(now, found, bool(plan.versions))
-        with sweeps.Runner(curves, deadline, say) as runner:
-            mine = [row for row in found if plan.versions or suits(row, recipe)]
-            results += staircase(mine, recipe, plan.rounds, runner.tasks, say)
-        swept += runner.records()
-    rates = lower_bound.better(rates, lower_bound.rates()) if on_core else {}
+        curves = sweeps.choose_curves(now, found, bool(plan.versions))
+        with sweeps.SweepRunner(curves, deadline, progress) as runner:
+            mine = [setup for setup in found if plan.versions or suits(setup, recipe)]
+            rows += measure_rows(mine, recipe, plan.rounds, runner.tasks, progress)
+        swept += runner.results()
+    if on_cpu:  # once more: a rate is the best of both measurements
+        rates = lower_bound.higher(rates, lower_bound.calibrate())
     return {
         "format": FORMAT,
-        "date": date.today().isoformat(),
-        "machine": machine.description(),
-        "device": plan.device,
-        "threads": 1,
-        "rounds": plan.rounds,
-        "seconds": round(time.monotonic() - began, 1),
-        "rates": rates,
-        "rows": [summed_up(result, rates) for result in results],
-        "sweeps": [sweeps.summed_up(sweep, rates) for sweep in swept],
+        "runs": [
+            {
+                "run": 1,
+                "date": date.today().isoformat(),
+                "machine": machine.description(),
+                "device": plan.device,
+                "rounds": plan.rounds,
+                "seconds": round(time.monotonic() - began, 1),
+                "rates": rates,
+            }
+        ],
+        "rows": [{"run": 1} | summarize(row, rates) for row in rows],
+        "sweeps": [in_run(sweeps.summarize(sweep, rates), 1) for sweep in swept],
     }
 
 
-def suits(row: Row, recipe: str) -> bool:
-    """Variants are measured with what their version is made for, batches or documents."""
+def in_run(sweep: dict[str, Any], run: int) -> dict[str, Any]:
+    """A sweep whose curves name their run."""
+    return sweep | {"curves": [{"run": run} | curve for curve in sweep["curves"]]}
+
+
+def suits(setup: Setup, recipe: str) -> bool:
+    """Variants are measured only with the kind of recipe that their version is made for:
+    batches or single documents."""
     batches = microgpt.RECIPES[recipe].batch_size > 1
-    return not row.variant or row.version.batched == batches
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A record from a file. Raises InputError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise InputError(f"cannot read {str(path)!r}: {e.strerror or e}") from None
-    except ValueError:
-        raise InputError(f"{str(path)!r} is not JSON: it must be a bench.json") from None
-    kind = found.get("format") if isinstance(found, dict) else None
-    if kind != FORMAT:
-        said = f"its format is {kind!r}" if kind else "it has no format"
-        raise InputError(f"{str(path)!r} is no record of a bench: {said}, not {FORMAT!r}")
-    return dict(found)
-
-
-def failed(record: dict[str, Any]) -> bool:
-    """Whether a row was not measured."""
-    return any(row["reason"] for row in record["rows"])
-
-
-def room(folder: Path, *files_to_be: Path) -> None:
-    """Make the folder, and be sure that files can be written there and elsewhere before
-    anything is measured. Raises InputError."""
-    with files.failing_plainly(folder, "make"):
-        folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder / "bench.json", *files_to_be):
-        with files.failing_plainly(path), open(path, "ab") as file:
-            empty = not file.tell()
-        if empty:
-            path.unlink()
-
-
-def folder() -> Path:
-    """Where a bench goes unless told otherwise; one of the same day is replaced."""
-    return run_folder.FOLDER / f"{date.today().isoformat()}-bench"
+    return not setup.variant or setup.version.batched == batches

@@ -1,4 +1,5 @@
-"""Where batching, compiling and threads begin to pay: points where curves cross, as sentences."""
+"""From where on batching, compiling and threads pay: the points at which curves cross, each as
+a sentence."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,18 +7,24 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from microgpt_lab.base.versions import find
+from microgpt_lab.benchmark.record import Record, short_name
 
-Curve = Mapping[float, float]  # what a value of the swept number costs
+Costs = Mapping[float, float]  # value of the varied size -> seconds
 
-SOON = 0.1  # seconds; less is no wait
-LEVEL = 0.05  # two costs that are no further apart than this share are the same
+WORTH_SAYING = 0.1  # seconds; a shorter compilation is not mentioned
+EQUAL = 0.05  # times that differ by less than this share are equal: two processes of one
+# program differ by as much
+
+# ---------------------------------------------------------------- Points
 
 
-def crossings(one: Curve, other: Curve) -> list[tuple[float, bool]]:
-    """(value, whether `one` is the cheaper from there on) where it changes, between values
-    that both have, interpolated in the logarithms of both axes."""
-    ahead = {x: math.log(other[x] / one[x]) for x in sorted(one) if x in other}
-    decided = [(x, by) for x, by in ahead.items() if abs(by) > LEVEL]
+def crossings(one: Costs, other: Costs) -> list[tuple[float, bool]]:
+    """(value, whether `one` is the cheaper from there on) of each crossing.
+
+    Interpolated between the values that both have, on logarithmic axes.
+    """
+    lead = {x: math.log(other[x] / one[x]) for x in sorted(one) if x in other}
+    decided = [(x, by) for x, by in lead.items() if abs(by) > EQUAL]
     found = []
     for (x0, by0), (x1, by1) in pairwise(decided):
         if by0 * by1 < 0:
@@ -26,9 +33,10 @@ def crossings(one: Curve, other: Curve) -> list[tuple[float, bool]]:
     return found
 
 
-def falls_to(curve: Curve, share: float) -> float | None:
-    """The first value at which a curve is down to that share of its first point."""
-    points = sorted(curve.items())
+def falls_to(costs: Costs, share: float) -> float | None:
+    """The first value at which the cost is this share of the first point's. None if it is
+    nowhere that low."""
+    points = sorted(costs.items())
     goal = points[0][1] * share
     for (x0, y0), (x1, y1) in pairwise(points):
         if y1 <= goal < y0:
@@ -37,17 +45,12 @@ def falls_to(curve: Curve, share: float) -> float | None:
     return None
 
 
-def short(row: Mapping[str, Any]) -> str:
-    """A row by the number of its folder, and its variant: 03 compiled."""
-    return f"{row['version'][:2]} {row['variant']}".strip()
+def costs_of(curve: Record, per: Callable[[float], float] = lambda x: 1) -> Costs:
+    """Seconds a step of a curve's points, divided by `per` of the value."""
+    return {p["value"]: p["step"] / per(p["value"]) for p in curve["points"]}
 
 
-def curve(line: Mapping[str, Any], each: Callable[[float], float] = lambda x: 1) -> Curve:
-    """Seconds a step, over what `each` makes of the value."""
-    return {p["value"]: p["step"] / each(p["value"]) for p in line["points"]}
-
-
-def near(x: float) -> str:
+def rounded(x: float) -> str:
     """Two digits: an interpolated point is not known better."""
     return f"{float(f'{x:.2g}'):,.0f}" if x >= 10 else f"{x:.1f}"
 
@@ -55,97 +58,104 @@ def near(x: float) -> str:
 # ---------------------------------------------------------------- Sentences
 
 
-def all_of(record: Mapping[str, Any]) -> list[str]:
-    """Everything that a record shows to begin to pay, a sentence each."""
-    found = compiling(record["rows"])
+def all_sentences(record: Record) -> list[str]:
+    """A sentence for each crossing that a record shows."""
+    found = where_compiling_pays(record["rows"])
     for sweep in record["sweeps"]:
-        lines = [line for line in sweep["lines"] if line["points"]]
+        curves = [curve for curve in sweep["curves"] if curve["points"]]
         if len(sweep["threads"]) > 1:
-            found += threads(sweep, lines)
+            found += where_threads_pay(sweep, curves)
         else:
-            if sweep["number"] == "batch_size":
-                found += batching(lines)
-            found += overtaking(sweep["name"], lines)
+            if sweep["varied"] == "batch_size":
+                found += where_batches_pay(curves)
+            found += who_overtakes(sweep["name"], curves)
     return found
 
 
-def overtaking(name: str, lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Who is faster than whom from where on, if that changes but once."""
+def who_overtakes(name: str, curves: Sequence[Record]) -> list[str]:
+    """From where on one version is faster than another, for pairs that cross once."""
     found = []
-    for one, other in combinations(lines, 2):
-        changes = crossings(curve(one), curve(other))
+    for one, other in combinations(curves, 2):
+        changes = crossings(costs_of(one), costs_of(other))
         if len(changes) == 1:
             ((x, one_leads),) = changes
-            names = [short(one), short(other)]
+            names = [short_name(one), short_name(other)]
             first, second = names if one_leads else names[::-1]
-            found.append((x, f"from {name} {near(x)} on {first} is faster than {second}"))
+            found.append((x, f"from {name} {rounded(x)} on {first} is faster than {second}"))
     return [sentence for _, sentence in sorted(found)]
 
 
-def batching(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How many documents at once make each of them cheap."""
+def where_batches_pay(curves: Sequence[Record]) -> list[str]:
+    """From which batch on a document costs half of what it costs alone."""
     found = []
-    for line in lines:
-        costs = curve(line, each=lambda documents: documents)
+    for curve in curves:
+        costs = costs_of(curve, per=lambda documents: documents)
         half, best = falls_to(costs, 0.5), min(costs.values())
         alone = costs[min(costs)]
         if half is None:
-            found.append(f"{short(line)}: no batch halves what a document costs")
+            found.append(f"{short_name(curve)}: no batch halves the cost of a document")
         else:
             size = min(x for x, y in costs.items() if y == best)
             found.append(
-                f"{short(line)}: a document costs half from a batch of {near(half)} on, "
-                f"1/{alone / best:.0f} in one of {size:,}"
+                f"{short_name(curve)}: a document costs half from a batch of {rounded(half)} on, "
+                f"1/{alone / best:.0f} in a batch of {size:,}"
             )
     return found
 
 
-def threads(sweep: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list[str]:
+def where_threads_pay(sweep: Record, curves: Sequence[Record]) -> list[str]:
     """From which value on more threads are faster than one."""
-    found, name = [], {"n_embd": "width"}.get(sweep["number"], sweep["number"])
-    of_row: dict[str, dict[int, Curve]] = {}
-    for line in lines:
-        of_row.setdefault(short(line), {})[line["threads"]] = curve(line)
-    for row, curves in of_row.items():
+    found: list[str] = []
+    name: str = "width" if sweep["varied"] == "n_embd" else sweep["varied"]
+    costs: dict[str, dict[int, Costs]] = {}
+    for curve in curves:
+        costs.setdefault(short_name(curve), {})[curve["threads"]] = costs_of(curve)
+    for row, of_row in costs.items():
         for n in sweep["threads"][1:]:
-            if n not in curves or 1 not in curves:
-                continue
-            changes = crossings(curves[n], curves[1])
-            common = sorted(set(curves[n]) & set(curves[1]))
-            gains = {x: curves[1][x] / curves[n][x] for x in common}
-            if len(changes) == 1 and changes[0][1]:
-                said = f"from {name} {near(changes[0][0])} on {n} threads pay"
-            elif gains and all(gain > 1 + LEVEL for gain in gains.values()):
-                said = f"{n} threads pay from {name} {common[0]} on"
-            elif gains and all(gain <= 1 + LEVEL for gain in gains.values()):
-                said = f"{n} threads do not pay up to {name} {common[-1]}"
-            elif gains:
-                pays = [str(x) for x, gain in gains.items() if gain > 1 + LEVEL]
-                said = f"{n} threads pay at {name} {', '.join(pays)}"
-            else:
-                continue
-            top = max(gains, key=lambda x: gains[x])
-            found.append(f"{row}: {said}; at most × {gains[top]:.2g}, at {name} {top}")
+            if n in of_row and 1 in of_row and (said := gain_of_threads(name, n, of_row)):
+                found.append(f"{row}: {said}")
     return found
 
 
-def compiling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """After how many steps a version that compiles is ahead of itself that does not."""
+def gain_of_threads(name: str, n: int, costs: Mapping[int, Costs]) -> str:
+    """What n threads gain over one, as the value called `name` grows."""
+    changes = crossings(costs[n], costs[1])
+    common = sorted(set(costs[n]) & set(costs[1]))
+    gains = {x: costs[1][x] / costs[n][x] for x in common}
+    if not gains:
+        return ""
+    pays = [x for x, gain in gains.items() if gain > 1 + EQUAL]
+    if len(changes) == 1 and changes[0][1]:
+        said = f"from {name} {rounded(changes[0][0])} on {n} threads are faster"
+    elif len(pays) == len(gains):
+        said = f"{n} threads are faster from {name} {common[0]} on"
+    elif not pays:
+        said = f"{n} threads are not faster up to {name} {common[-1]}"
+    else:
+        said = f"{n} threads are faster at {name} {', '.join(map(str, pays))}"
+    top = max(gains, key=lambda x: gains[x])
+    return f"{said}; at most × {gains[top]:.2g}, at {name} {top}"
+
+
+def where_compiling_pays(rows: Sequence[Record]) -> list[str]:
+    """After how many steps a compiled version is ahead of the same version without compiling."""
     found, versions = [], find()
+
+    def options(row: Record) -> dict[str, Any]:
+        version = versions.get(row["version"])
+        return version.variants.get(row["variant"], {}) if version else {}
+
     for one, other in combinations([row for row in rows if "step" in row], 2):
         if (one["version"], one["recipe"]) != (other["version"], other["recipe"]):
             continue
-        variants = versions[one["version"]].variants if one["version"] in versions else {}
-        settings = [variants.get(row["variant"], {}) for row in (one, other)]
-        if not any("compile" in given for given in settings) or any(
-            set(given) - {"compile"} for given in settings
-        ):
+        both = {*options(one), *options(other)}
+        if both != {"compile"}:  # the two differ in more than compiling, or not in that
             continue
-        slow, quick = sorted((one, other), key=lambda row: row["first"])
-        wait = quick["first"] - slow["first"]
-        if wait > SOON and (gain := slow["step"] - quick["step"]) > 0:
+        slow, fast = sorted((one, other), key=lambda row: row["first_step"])
+        wait = fast["first_step"] - slow["first_step"]
+        if wait > WORTH_SAYING and (gain := slow["step"] - fast["step"]) > 0:
             found.append(
-                f"{quick['version'][:2]}, recipe {quick['recipe']}: compiling takes "
-                f"{quick['compile']:.2g} s and pays from {near(wait / gain)} steps on"
+                f"{fast['version'][:2]}, recipe {fast['recipe']}: compiling takes "
+                f"{fast['first_step_extra']:.2g} s and pays from {rounded(wait / gain)} steps on"
             )
     return found

@@ -1,9 +1,9 @@
-"""What many workers cost, by formula: memory, communication, and the time of a step.
+"""What many workers cost, by formulas: memory, communication, and the time of a step.
 
-Two ways to share a batch: *replicated* (DDP), where each worker holds all weights and the
-gradients are averaged in a ring; and *sharded* (FSDP), where each holds a part of every weight
-and gathers the others' parts when a layer needs them. Formulas count numbers; `size` is the
-bytes of one. Rates and networks are measured, or assumed and then said to be.
+There are two ways to share a batch. *Replicated* (DDP): each worker holds all weights, and the
+gradients are averaged in a ring. *Sharded* (FSDP): each worker holds a part of every weight, and
+gathers the other parts when a layer needs them. The formulas count numbers; `size` is the bytes
+of one number. The rates are arguments: measured or assumed.
 """
 
 from collections.abc import Iterator
@@ -18,23 +18,23 @@ from rich.table import Table
 from microgpt_lab.base.terminal import duration
 from microgpt_lab.benchmark import lower_bound
 
-STATES = 4  # weight, gradient and two moments: numbers that a worker holds for each weight
-BUCKET = 25 * 2**20  # bytes of gradient that DDP sends at once (its default)
+STATES = 4  # numbers that a worker holds for each weight: weight, gradient and two moments
+BUCKET = 25 * 2**20  # bytes of gradients that DDP sends in one message (its default)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the workers are and what is between them."""
+    """The speed of the workers and of the network between them."""
 
-    operations: float  # a second, of one worker, in this program: not its peak
+    operations: float  # a second, in one worker, as this program reaches them: not the peak
     bandwidth: float  # bytes a second that a worker sends while it receives as many
-    latency: float  # seconds for a message of no length
-    overhead: float = 0.0  # seconds of each step that more workers do not share
+    latency: float  # seconds of a message without content
+    overhead: float = 0.0  # seconds of each step, the same for any number of workers
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step as one worker sees it."""
+class WorkerStep:
+    """One training step of one worker."""
 
     compute: float  # seconds
     exchange: float  # seconds
@@ -43,18 +43,18 @@ class Step:
 
     @property
     def efficiency(self) -> float:
-        """The share of the time that computes, if nothing overlaps."""
+        """The share of the step that is computing, if nothing overlaps."""
         return self.compute / (self.compute + self.exchange)
 
 
-# ---------------------------------------------------------------- Counting
+# ---------------------------------------------------------------- Formulas
 
 
 def held(config: Config, vocab_size: int, workers: int, sharded: bool) -> int:
-    """Weights that the first worker holds between steps, of each of the four kinds.
+    """The number of weights that the first worker holds between steps.
 
-    Sharded: of each matrix the first of `workers` equal runs of rows, rounded up, as FSDP2
-    deals them out (`torch.chunk` on axis 0): the first worker has the most.
+    Sharded: each matrix is split by rows into `workers` parts of equal size, rounded up, as FSDP2
+    does (`torch.chunk` on axis 0). The first worker has the most.
     """
     parts = workers if sharded else 1
     table = shapes(config, vocab_size).values()
@@ -62,18 +62,18 @@ def held(config: Config, vocab_size: int, workers: int, sharded: bool) -> int:
 
 
 def memory(config: Config, vocab_size: int, workers: int, sharded: bool, size: int = 4) -> int:
-    """Bytes of weights, gradients and both moments in the first worker, between backward and
-    the optimizer's step. Activations come on top, and with sharding the one layer that is
-    gathered at a time."""
+    """Bytes of weights, gradients and both moments in the first worker, after the backward pass.
+    Activations are not counted; nor, if sharded, the layer that is gathered at the time."""
     return STATES * size * held(config, vocab_size, workers, sharded)
 
 
 def messages(config: Config, vocab_size: int, workers: int, sharded: bool, size: int = 4) -> int:
-    """Messages of a step that must follow one another.
+    """The number of messages in a step that must follow one another.
 
-    A ring of N passes a bucket on 2 (N - 1) times to average it, N - 1 times to gather or to
-    scatter it. Replicated: a bucket for each 25 MiB of gradient. Sharded: each layer, and all
-    the rest as one, is gathered before forward and before backward and its gradient scattered.
+    In a ring of N workers an average takes 2 (N - 1) messages, a gather or a scatter N - 1.
+    Replicated: an average for each 25 MiB of gradients. Sharded: each layer, and all other
+    weights together, is gathered before the forward and before the backward pass, and its
+    gradient is scattered.
     """
     if sharded:
         return 3 * (workers - 1) * (int(config.n_layer) + 1)
@@ -82,40 +82,44 @@ def messages(config: Config, vocab_size: int, workers: int, sharded: bool, size:
 
 
 def sent(config: Config, vocab_size: int, workers: int, sharded: bool, size: int = 4) -> float:
-    """Bytes that a worker sends in a step: (N - 1) / N of all weights for each gathering or
-    scattering; replicated, 2 of these (an average is a scatter and a gather), sharded, 3."""
+    """Bytes that a worker sends in a step of N workers: (N - 1) / N of all weights for each
+    gather or scatter. Replicated it is 2 of these (an average is a scatter and a gather),
+    sharded 3."""
     times = 3 if sharded else 2
     return times * (workers - 1) / workers * held(config, vocab_size, 1, False) * size
 
 
 def step(
     config: Config, vocab_size: int, lengths: list[int], workers: int, sharded: bool, c: Cluster
-) -> Step:
-    """A step of `workers` on documents of so many targets, dealt out in turn; the worker with
-    the most to do is waited for."""
+) -> WorkerStep:
+    """A step on documents with these numbers of targets, shared out among the workers in turn.
+    It takes as long as the worker with the most targets needs."""
     most = max((lengths[rank::workers] for rank in range(workers)), key=sum)
-    todo = lower_bound.work(config, vocab_size, most)
+    work = lower_bound.count(config, vocab_size, most)
     given = (config, vocab_size, workers, sharded)
     bytes_sent = sent(*given)
     wait = messages(*given) * c.latency + bytes_sent / c.bandwidth
-    compute = c.overhead + todo.operations / c.operations
-    return Step(compute, wait, bytes_sent, memory(*given))
+    compute = c.overhead + work.operations / c.operations
+    return WorkerStep(compute, wait, bytes_sent, memory(*given))
 
 
-# ---------------------------------------------------------------- Showing
+# ---------------------------------------------------------------- Table
 
 
 def widened(config: Config, width: int) -> Config:
-    """The same model at another width, with heads of the same width or one head."""
+    """The same model at another width, with heads of the same width; one head if it is narrower."""
     head = min(width, config.n_embd // config.n_head)
     return replace(config, n_embd=width, n_head=width // head)
 
 
-def rows(
+def combinations(
     config: Config, vocab_size: int, length: int, widths: list[int], workers: list[int], c: Cluster
-) -> Iterator[tuple[int, int, bool, Step, float]]:
-    """(width, workers, sharded, its step with `batch_size` documents a worker, speed-up of a
-    fixed batch of that many over one worker) of each combination."""
+) -> Iterator[tuple[int, int, bool, WorkerStep, float]]:
+    """(width, workers, sharded, step, speed-up) of each combination.
+
+    The step is one with `batch_size` documents for each worker (weak scaling). The speed-up over
+    one worker is that of a batch of `batch_size` documents in all (strong scaling).
+    """
     for width in widths:
         wide = widened(config, width)
         alone = step(wide, vocab_size, [length] * config.batch_size, 1, False, c)
@@ -127,21 +131,23 @@ def rows(
                 yield width, n, sharded, weak, gain
 
 
-def show(
+def show_costs(
     config: Config, vocab_size: int, length: int, widths: list[int], workers: list[int],
     c: Cluster, console: Console,
 ) -> None:  # fmt: skip
-    """The table, and what it stands on."""
+    """Print the assumptions, then the table."""
     console.print(
         f"{config.batch_size} documents of {length} targets a worker, {config.n_layer} layers\n"
-        f"{c.operations / 1e9:,.3g} GFLOP/s in a worker, and {duration(c.overhead)} a step; "
-        f"{c.bandwidth / 1e9:,.3g} GB/s and {duration(c.latency)} a message\n"
+        f"a worker: {c.operations / 1e9:,.3g} GFLOP/s, {duration(c.overhead)} of overhead a step\n"
+        f"the network: {c.bandwidth / 1e9:,.3g} GB/s, {duration(c.latency)} a message\n"
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in ("width", "workers", "", "memory", "sent", "computes", "waits", "weak", "strong"):
+    for head in ("width", "workers", "", "memory", "sent", "compute", "wait", "weak", "strong"):
         table.add_column(head, justify="left" if not head else "right", no_wrap=True)
     before = 0
-    for width, n, sharded, one, gain in rows(config, vocab_size, length, widths, workers, c):
+    for width, n, sharded, one, gain in combinations(
+        config, vocab_size, length, widths, workers, c
+    ):
         table.add_row(
             f"{width:,}" if width != before else "",
             f"{n:,}",
@@ -157,7 +163,7 @@ def show(
     console.print(table)
     console.print(
         "\nmemory: weights, gradients and moments of a worker; sent: by a worker in a step; "
-        "weak: the share of the time that computes, with as much work a worker as one has "
-        "alone; strong: how many times one worker's speed, on one worker's batch",
+        "weak: the share of the step that is computing, when every worker has a whole batch; "
+        "strong: the speed-up over one worker, when all workers share one batch",
         style="dim",
     )

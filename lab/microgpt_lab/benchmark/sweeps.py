@@ -1,4 +1,4 @@
-"""The sweeps of a bench: one number of a recipe varied, to see where an idea begins to pay."""
+"""The sweeps of a benchmark: one size of a recipe is varied, to see from where an idea pays."""
 
 import re
 import time
@@ -11,28 +11,34 @@ from microgpt import RECIPES, InputError
 
 from microgpt_lab.base import options
 from microgpt_lab.benchmark import lower_bound
-from microgpt_lab.benchmark.rows import PATIENCE, Child, Died, Late, Row, Say
+from microgpt_lab.benchmark.process import (
+    PATIENCE,
+    WorkerFailed,
+    WorkerProcess,
+    WorkerTimeout,
+)
+from microgpt_lab.benchmark.setups import Setup
 
 ROUNDS = 3
-TURN = 0.06  # seconds of a row in each
-RESERVE = 10.0  # seconds before the deadline that are not the sweeps'
-LEAST = 1.5  # seconds for a point even where there are none left: on a machine with little time
-READY = 8.0  # seconds in which a model is made at the least, and what it needs is compiled
-IMPORTS = 20.0  # seconds more that processes may take for their first answer
-OVER = "over the budget"
+TURN = 0.06  # seconds that a setup computes in a round
+RESERVE = 10.0  # seconds before the deadline that the sweeps leave free
+MIN_SHARE = 1.5  # seconds for a point, even when the deadline has passed
+MIN_READY = 8.0  # seconds, at the least, to make the models of a point and compile them
+IMPORT_TIME = 20.0  # more seconds where processes must start first
+OVER_BUDGET = "over the time budget"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A number of a recipe, and the values that it takes."""
+    """A field of a recipe, and the values that it takes."""
 
     name: str
-    number: str  # as the recipe calls it
+    varied: str  # the recipe's field
     recipe: str
     values: tuple[int, ...]
-    joined: bool = False  # documents as long as the block
+    full_block: bool = False  # documents as long as the block
     threads: tuple[int, ...] = (1,)
-    variants: bool = False  # compiled, eager: not only each version as it is
+    variants: bool = False  # of versions too (compiled, eager), not only each version as it is
 
 
 SWEEPS = {
@@ -40,153 +46,170 @@ SWEEPS = {
     for sweep in (
         Sweep("width", "n_embd", "seed", (16, 32, 64, 128, 256, 512), variants=True),
         Sweep("layers", "n_layer", "seed", (1, 2, 4, 8)),
-        Sweep("block", "block_size", "seed", (8, 32, 128, 256), joined=True),
+        Sweep("block", "block_size", "seed", (8, 32, 128, 256), full_block=True),
         Sweep("batch", "batch_size", "scaled", ()),
         Sweep("threads", "n_embd", "scaled", (16, 64, 256), threads=(1, 2)),
     )
 }
 
 
-def named(name: str, max_batch: int) -> Sweep:
-    """A sweep by name. Raises InputError."""
+def find_sweep(name: str, max_batch: int) -> Sweep:
+    """A sweep by name; the one over batches has values up to max_batch. Raises InputError."""
     if name not in SWEEPS:
         raise InputError(f"no sweep {name!r}{options.hint(name, SWEEPS)}")
     sweep = SWEEPS[name]
-    if sweep.number == "batch_size":
+    if sweep.varied == "batch_size":
         sizes = [4**i for i in range(20) if 4**i < max_batch]
         sweep = replace(sweep, values=(*sizes, max_batch))
     return sweep
 
 
 @dataclass
-class Line:
-    """One row in one sweep: a curve."""
+class Curve:
+    """What one setup costs in one sweep."""
 
     sweep: Sweep
-    row: Row
+    setup: Setup
     points: list[dict[str, Any]] = field(default_factory=list)
     about: str = ""
     reason: str = ""  # why there is no point, or none beyond the last
 
     @property
     def key(self) -> tuple[str, int]:
-        return self.row.name, self.row.threads
+        return self.setup.name, self.setup.threads
 
 
-def lines(sweeps: Sequence[Sweep], found: Sequence[Row], chosen: bool) -> list[list[Line]]:
-    """The curves of each sweep: of all rows if these were chosen, else of one version for
-    each framework: where a step is a document its first, where it is a batch its last."""
+def choose_curves(
+    sweeps: Sequence[Sweep], found: Sequence[Setup], all_of_them: bool
+) -> list[list[Curve]]:
+    """The curves of each sweep.
+
+    Either of all setups, or of one version for each framework: the first one where a step
+    trains on one document, the last one where it trains on a batch.
+    """
     frameworks: dict[str, list[str]] = {}
-    for row in found:
-        if row.version.framework and not row.reason:
-            frameworks.setdefault(row.version.framework, []).append(row.version.name)
+    for setup in found:
+        if setup.version.framework and not setup.reason:
+            frameworks.setdefault(setup.version.framework, []).append(setup.version.name)
     curves = []
     for sweep in sweeps:
         which = 0 if RECIPES[sweep.recipe].batch_size == 1 else -1
         names = {of_framework[which] for of_framework in frameworks.values()}
         picked = [
-            row
-            for row in found
-            if not row.reason
-            and (chosen or (row.version.name in names and (sweep.variants or not row.variant)))
+            setup
+            for setup in found
+            if not setup.reason
+            and (
+                all_of_them
+                or (setup.version.name in names and (sweep.variants or not setup.variant))
+            )
         ]
-        rows = [replace(row, threads=n) for row in picked for n in sweep.threads]
-        curves.append([Line(sweep, row) for row in rows])
+        curves.append(
+            [Curve(sweep, replace(setup, threads=n)) for setup in picked for n in sweep.threads]
+        )
     return curves
 
 
 # ---------------------------------------------------------------- Running
 
 
-class Runner:
-    """Takes the points of sweeps one by one, in the time that there is."""
+class SweepRunner:
+    """Measures the points of sweeps one by one, within the time budget. `tasks` has a function
+    for each point."""
 
-    def __init__(self, curves: Sequence[Sequence[Line]], deadline: float, say: Say) -> None:
-        self.curves, self.deadline, self.say = curves, deadline, say
-        self.children: dict[tuple[str, int], Child] = {}
+    def __init__(
+        self, curves: Sequence[Sequence[Curve]], deadline: float, progress: Callable[[str], None]
+    ) -> None:
+        self.curves, self.deadline, self.progress = curves, deadline, progress
+        self.processes: dict[tuple[str, int], WorkerProcess] = {}
         self.tasks: list[Callable[[], None]] = [
-            partial(self.point, of_sweep, value)
+            partial(self.measure_point, of_sweep, value)
             for of_sweep in curves
             for value in (of_sweep[0].sweep.values if of_sweep else ())
         ]
         self.left = len(self.tasks)
 
-    def __enter__(self) -> "Runner":
+    def __enter__(self) -> "SweepRunner":
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for child in self.children.values():
-            child.__exit__()
+        for process in self.processes.values():
+            process.close()
 
-    def point(self, curves: Sequence[Line], value: int) -> None:
-        """One value: all curves get ready side by side, then take turns."""
-        share = max(LEAST, (self.deadline - RESERVE - time.monotonic()) / self.left)
+    def measure_point(self, curves: Sequence[Curve], value: int) -> None:
+        """One value of a sweep: prepare all curves' models at the same time, then measure them
+        in turn."""
+        share = max(MIN_SHARE, (self.deadline - RESERVE - time.monotonic()) / self.left)
         self.left -= 1
-        self.say(f"{curves[0].sweep.recipe}: {curves[0].sweep.name} {value}")
-        for line in curves:
-            if not line.reason and foreseen(line, value) > share / 2:
-                line.reason = OVER
-        points = self.ready(
-            [line for line in curves if not line.reason], value, max(READY, 2 * share)
+        self.progress(f"{curves[0].sweep.recipe}: {curves[0].sweep.name} {value}")
+        for curve in curves:
+            if not curve.reason and predicted_time(curve, value) > share / 2:
+                curve.reason = OVER_BUDGET
+        points = self.prepare(
+            [curve for curve in curves if not curve.reason], value, max(MIN_READY, 2 * share)
         )
         for _ in range(ROUNDS):
-            for line, point in points:
-                if not line.reason:
-                    laps = max(1, round(TURN / (point["step"] * point["lap"])))
-                    self.children[line.key].tell("take", laps=laps)
-                    if told := self.hear(line, PATIENCE):
+            for curve, point in points:
+                if not curve.reason:
+                    repeats = max(1, round(TURN / (point["step"] * point["workload_steps"])))
+                    self.processes[curve.key].send("take_steps", repeats=repeats)
+                    if told := self.receive(curve, PATIENCE):
                         point["rounds"].append(told["step"])
-        for line, point in points:
-            if not line.reason:
-                line.points.append(point)
+        for curve, point in points:
+            if not curve.reason:
+                curve.points.append(point)
 
-    def ready(
-        self, curves: Sequence[Line], value: int, patience: float
-    ) -> list[tuple[Line, dict[str, Any]]]:
-        """Have processes make a model each, and wait for what they tell of it."""
-        for line in curves:
-            if line.key not in self.children:
-                self.children[line.key] = Child(line.row)
-                patience += IMPORTS / len(curves)
+    def prepare(
+        self, curves: Sequence[Curve], value: int, patience: float
+    ) -> list[tuple[Curve, dict[str, Any]]]:
+        """Have each curve's process make its model. -> (curve, the new point) of each that did
+        so within `patience` seconds."""
+        for curve in curves:
+            if curve.key not in self.processes:
+                self.processes[curve.key] = WorkerProcess(curve.setup)
+                patience += IMPORT_TIME / len(curves)
         end, points = time.monotonic() + patience, []
-        for line in curves:
-            config = asdict(replace(RECIPES[line.sweep.recipe], **{line.sweep.number: value}))
-            order = {"given": line.row.settings, "joined": line.sweep.joined}
-            self.children[line.key].tell("point", config=config, **order)
-        for line in curves:
-            if told := self.hear(line, end - time.monotonic()):
-                line.about = told.pop("about")
-                points.append((line, {"value": value, **told, "rounds": []}))
-        for line, _ in points:
-            if line.sweep.threads[1:] and (said := not_so_many(line)):
+        for curve in curves:
+            config = replace(RECIPES[curve.sweep.recipe], **{curve.sweep.varied: value})
+            self.processes[curve.key].send(
+                "prepare_point", config=asdict(config), given=curve.setup.settings,
+                full_block=curve.sweep.full_block,
+            )  # fmt: skip
+        for curve in curves:
+            if told := self.receive(curve, end - time.monotonic()):
+                curve.about = told.pop("about")
+                points.append((curve, {"value": value, **told, "rounds": []}))
+        for curve, _ in points:
+            if curve.sweep.threads[1:] and (said := wrong_threads(curve)):
                 for other in curves:
-                    if other.row.name == line.row.name:
+                    if other.setup.name == curve.setup.name:
                         other.reason = said
         return points
 
-    def hear(self, line: Line, patience: float) -> dict[str, Any] | None:
-        """The answer; None if there is none, and then the curve ends, and its process."""
+    def receive(self, curve: Curve, patience: float) -> dict[str, Any] | None:
+        """The process's answer. Without one the curve ends with a reason, the process is closed
+        and the result is None."""
         try:
-            return self.children[line.key].hear(patience)
-        except Died as e:
-            line.reason = OVER if isinstance(e, Late) else str(e)
-            self.children.pop(line.key).__exit__()
+            return self.processes[curve.key].receive(patience)
+        except WorkerFailed as e:
+            curve.reason = OVER_BUDGET if isinstance(e, WorkerTimeout) else str(e)
+            self.processes.pop(curve.key).close()
             return None
 
-    def records(self) -> list[dict[str, Any]]:
-        """What has been found, for machines."""
+    def results(self) -> list[dict[str, Any]]:
+        """Each sweep and its curves as the record has them, before `summarize`."""
         return [
             {
                 **asdict(of_sweep[0].sweep),
-                "lines": [
+                "curves": [
                     {
-                        **line.row.label(),
-                        "threads": line.row.threads,
-                        "about": line.about,
-                        "reason": line.reason,
-                        "points": line.points,
+                        **curve.setup.label(),
+                        "threads": curve.setup.threads,
+                        "about": curve.about,
+                        "reason": curve.reason,
+                        "points": curve.points,
                     }
-                    for line in of_sweep
+                    for curve in of_sweep
                 ],
             }
             for of_sweep in self.curves
@@ -194,38 +217,39 @@ class Runner:
         ]
 
 
-def foreseen(line: Line, value: int) -> float:
-    """Seconds that a point may take, judged by the last one: its operations are more."""
-    if not line.points:
+def predicted_time(curve: Curve, value: int) -> float:
+    """Seconds that a point may take: the last point's, multiplied by the growth of the work."""
+    if not curve.points:
         return 0.0
-    last, more = line.points[-1], value / line.points[-1]["value"]
-    growth = more**2 if line.sweep.number == "n_embd" else more
+    last, factor = curve.points[-1], value / curve.points[-1]["value"]
+    growth = factor**2 if curve.sweep.varied == "n_embd" else factor
     return float(growth * last["step"] * (ROUNDS + 3))
 
 
-def not_so_many(line: Line) -> str:
-    """Why a row is no answer to what threads bring, if it took not as many as it was given."""
-    said = re.search(r"(\d+) threads?\b", line.about)
+def wrong_threads(curve: Curve) -> str:
+    """Why a curve cannot show what threads bring: the version's about() must say that it uses
+    the number that it was given. Empty if it does."""
+    said = re.search(r"(\d+) threads?\b", curve.about)
     if not said:
-        return "it does not say how many threads it takes"
-    return "" if int(said[1]) == line.row.threads else f"it takes {said[0]} whatever it is given"
+        return "its about() does not say how many threads it uses"
+    same = int(said[1]) == curve.setup.threads
+    return "" if same else f"it uses {said[0]}, whatever number is given"
 
 
-def summed_up(sweep: dict[str, Any], rates: Mapping[str, Any]) -> dict[str, Any]:
-    """With what each point says: the least of its rounds, as neighbours can only slow it down,
-    and the floor."""
+def summarize(sweep: dict[str, Any], rates: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep whose points also have `step`, the fastest round, because other processes can only
+    make a round slower, and `lower_bound`, both in seconds."""
 
-    def point(found: dict[str, Any], dtype: str) -> dict[str, Any]:
-        return found | {
-            "step": min(found["rounds"]),
-            "floor": lower_bound.seconds(
-                lower_bound.Work(found["operations"], found["moved"]), rates, dtype
-            ),
+    def summary(point: dict[str, Any], dtype: str) -> dict[str, Any]:
+        work = lower_bound.Work(point["operations"], point["numbers_moved"])
+        return point | {
+            "step": min(point["rounds"]),
+            "lower_bound": lower_bound.seconds(work, rates, dtype),
         }
 
     return sweep | {
-        "lines": [
-            line | {"points": [point(found, line["dtype"]) for found in line["points"]]}
-            for line in sweep["lines"]
+        "curves": [
+            curve | {"points": [summary(point, curve["dtype"]) for point in curve["points"]]}
+            for curve in sweep["curves"]
         ]
     }

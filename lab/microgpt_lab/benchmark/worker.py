@@ -1,9 +1,11 @@
-"""One row of a bench, in a process of its own, which computes only while it is asked to.
+"""The process that measures one setup. It computes only while it works on a request.
 
-Started with a version's name and the time at which it was asked for. Reads a JSON line for
-each order and answers with one: `run`, a whole training as a person would start it; `point`, a
-model of other numbers for a sweep; `take`, so many laps. A lap is a stretch of batches, the
-same ones for every version; how long its parts take is all that is compared.
+It is started with a version's name and the time of the start. It reads requests, one line of
+JSON each, and answers each with one line: `run` trains as a person would start it,
+`prepare_point` makes a model of other sizes for a sweep, `take_steps` measures training steps.
+
+What is measured is the workload: a fixed list of batches, the same for every version, which is
+trained on again and again.
 """
 
 import functools
@@ -26,72 +28,81 @@ from microgpt_lab.base import options
 from microgpt_lab.base.machine import peak_memory
 from microgpt_lab.benchmark import lower_bound
 
-DOCUMENTS = 128  # of a lap: enough that every letter is among them
-STEPS = 8  # of a lap, at the least
-LONG, SHORT = 1.0, 0.15  # seconds that it may take: in the staircase, in a sweep
-NAMES = 20  # made up after a training
+DOCUMENTS = 128  # in a workload: enough that every letter is among them
+STEPS = 8  # in a workload, at the least
+LONG, SHORT = 1.0, 0.15  # seconds that a workload may take: in the tables, in a sweep
+NAMES = 20  # generated after a training
 
 
 class Worker:
-    """A version at work. Times are seconds, memory is bytes."""
+    """A version that trains. Times are in seconds, memory in bytes."""
 
     def __init__(self, version: str, started: float) -> None:
-        self.started = started
+        self.started = started  # when the process was started, in seconds since 1970
         self.version = version
         self.state: Any = None
-        self.lap: list[Any] = []
+        self.workload: list[Any] = []  # (batch, learning rate) of each step
 
     def run(self, config: dict[str, Any], given: dict[str, Any], limit: float) -> dict[str, Any]:
-        """Train as the recipe says, from the start of the process to its names, if training
-        takes no longer than the limit; then be ready to take laps."""
+        """Train as the recipe says and generate names, then prepare the workload.
+
+        Stops training when all of it would take longer than `limit` seconds. The answer has the
+        times since the start of the process: `start` until the data are read, `first_step` for
+        the first step alone, `names_after` until the names are there (null if training stopped).
+        """
         c = Config(**config)
-        module = self.module  # the start is over when all is loaded that it imports
+        module = self.module  # before the clock is read, so that its imports belong to the start
         ready = microgpt.prepare(c, say=lambda text: None)
         start = time.time() - self.started
         before = time.perf_counter()
         self.state = module.create(c, ready.snapshot, **self.known(given))
         batches = microgpt.batches(c, ready.tokenizer, ready.docs)
-        self.finish(module.train(self.state, islice(batches, 1)))
-        first = time.perf_counter() - before
-        rest = Bearable(batches, c.steps - 1, limit)
+        self.wait_for_last(module.train(self.state, islice(batches, 1)))
+        first_step = time.perf_counter() - before
+        rest = StopIfTooSlow(batches, c.steps - 1, limit)
         before = time.perf_counter()
-        self.finish(module.train(self.state, rest))
+        self.wait_for_last(module.train(self.state, rest))
         took = time.perf_counter() - before
-        names = None
-        if not rest.broken_off:
-            draw = functools.partial(module.logits, self.state)
-            made = microgpt.generate(draw, c, ready.tokenizer.bos, ready.rng.random)
-            for _ in islice(made, NAMES):
+        names_after = None
+        if not rest.stopped:
+            logits = functools.partial(module.logits, self.state)
+            names = microgpt.generate(logits, c, ready.tokenizer.bos, ready.rng.random)
+            for _ in islice(names, NAMES):
                 pass
-            names = time.time() - self.started
-        memory = peak_memory()
-        told = self.prepare_lap(c, ready.tokenizer, ready.docs, LONG, took / max(1, rest.taken))
-        return told | {"start": start, "first": first, "names": names, "memory": memory}
+            names_after = time.time() - self.started
+        memory = peak_memory()  # before the workload, whose batches are held in memory
+        step = took / max(1, rest.taken)
+        told = self.prepare_workload(c, ready.tokenizer, ready.docs, LONG, step)
+        times = {"start": start, "first_step": first_step, "names_after": names_after}
+        return told | times | {"memory": memory}
 
-    def point(self, config: dict[str, Any], given: dict[str, Any], joined: bool) -> dict[str, Any]:
-        """Be ready to take laps with a model of these numbers."""
-        import numpy as np  # here, so that a version without it starts without it
+    def prepare_point(
+        self, config: dict[str, Any], given: dict[str, Any], full_block: bool
+    ) -> dict[str, Any]:
+        """Make a model of these sizes, with random weights, and its workload. `full_block`: of
+        documents as long as the block."""
+        import numpy as np  # here, so that a version without NumPy starts without it
 
         c, corpus = Config(**config), self.corpus
-        docs = join(corpus.docs, c.block_size) if joined else corpus.docs
+        docs = full_documents(corpus.docs, c.block_size) if full_block else corpus.docs
         rng, weights, zeros = np.random.default_rng(42), {}, {}
         for name, (rows, columns, std) in microgpt.shapes(c, corpus.tokenizer.vocab_size).items():
             weights[name] = std * rng.standard_normal((rows, columns))
             zeros[name] = np.zeros((rows, columns))
         snapshot = microgpt.Snapshot(weights, zeros, zeros, 0)
-        self.state = None  # its memory goes before the next one's comes
+        self.state = None  # frees the last model before the next one is made
         self.state = self.module.create(c, snapshot, **self.known(given))
-        self.lap = list(microgpt.batches(replace(c, steps=1), corpus.tokenizer, docs))
-        self.take(1)  # it compiles
-        step = self.take(1)["step"]
-        return self.prepare_lap(c, corpus.tokenizer, docs, SHORT, step)
+        self.workload = list(microgpt.batches(replace(c, steps=1), corpus.tokenizer, docs))
+        self.take_steps(1)  # the first step compiles
+        step = self.take_steps(1)["step"]
+        return self.prepare_workload(c, corpus.tokenizer, docs, SHORT, step)
 
-    def take(self, laps: int) -> dict[str, Any]:
-        """Take so many laps. -> seconds a step"""
-        todo = chain.from_iterable(repeat(self.lap, laps))
+    def take_steps(self, repeats: int) -> dict[str, Any]:
+        """Train on the workload so many times. -> seconds a step"""
+        steps = chain.from_iterable(repeat(self.workload, repeats))
         before = time.perf_counter()
-        self.finish(self.module.train(self.state, todo))
-        return {"step": (time.perf_counter() - before) / (laps * len(self.lap))}
+        self.wait_for_last(self.module.train(self.state, steps))
+        return {"step": (time.perf_counter() - before) / (repeats * len(self.workload))}
 
     @functools.cached_property
     def module(self) -> Any:
@@ -105,83 +116,89 @@ class Worker:
         return SimpleNamespace(docs=docs, tokenizer=microgpt.Tokenizer(docs))
 
     def known(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Without what says no more than what a version does anyway, if it has no such
-        option: to compute on the CPU, in one thread."""
+        """The options that the version's create() has. Threads, dtype and device "cpu" are left
+        out where it has none; any other missing option raises InputError."""
         has = options.parameters(self.module)
         kept = {name: value for name, value in given.items() if name in has}
-        dropped = set(given) - set(kept) - {"threads", "dtype"}
-        if dropped and (dropped != {"device"} or given["device"] != "cpu"):
-            raise InputError(f"it has no option {', '.join(sorted(dropped))}")
+        missing = set(given) - set(kept) - {"threads", "dtype"}
+        if given.get("device") == "cpu":
+            missing -= {"device"}
+        if missing:
+            raise InputError(f"it has no option {', '.join(sorted(missing))}")
         return kept
 
-    def prepare_lap(
+    def prepare_workload(
         self, config: Config, tokenizer: Any, docs: list[str], limit: float, step: float
     ) -> dict[str, Any]:
-        """Encode a lap, of fewer steps where it would take more seconds than the limit, and
-        take it once: what its shapes have compiled is compiled then. -> what is said of it;
-        tokens and operations are a step's, on average"""
-        rate = microgpt.learning_rate(config, config.steps - 1)  # weights stay about as they are
+        """Encode the workload and train on it once, so that everything is compiled. It has fewer
+        steps where, at `step` seconds a step, it would take longer than `limit` seconds.
+
+        -> its description: tokens and operations are those of one step, on average.
+        """
+        # the last learning rate, near zero, so that the weights hardly change
+        rate = microgpt.learning_rate(config, config.steps - 1)
         steps = max(STEPS, DOCUMENTS // config.batch_size)
         config = replace(config, steps=steps)
         whole = [(batch, rate) for batch, _ in microgpt.batches(config, tokenizer, docs)]
-        self.lap = whole[: max(1, min(steps, int(limit / step)))]
-        if len(self.lap) > 1:
-            self.take(1)
-            step = self.take(1)["step"]
-        lengths = [[len(tokens) - 1 for tokens in batch] for batch, _ in self.lap]
-        works = [lower_bound.work(config, tokenizer.vocab_size, batch) for batch in lengths]
-        n = len(self.lap)
+        self.workload = whole[: max(1, min(steps, int(limit / step)))]
+        if len(self.workload) > 1:
+            self.take_steps(1)
+            step = self.take_steps(1)["step"]
+        lengths = [[len(tokens) - 1 for tokens in batch] for batch, _ in self.workload]
+        works = [lower_bound.count(config, tokenizer.vocab_size, batch) for batch in lengths]
+        n = len(self.workload)
         return {
-            "about": self.module.about(self.state), "step": step, "lap": n,
-            "tokens": sum(map(sum, lengths)) / n, "moved": works[0].moved,
-            "operations": sum(todo.operations for todo in works) / n,
+            "about": self.module.about(self.state), "step": step, "workload_steps": n,
+            "tokens": sum(map(sum, lengths)) / n, "numbers_moved": works[0].numbers_moved,
+            "operations": sum(work.operations for work in works) / n,
         }  # fmt: skip
 
-    def finish(self, losses: Iterable[Any]) -> None:
-        """Wait for the last of the losses, which may be on its way."""
+    def wait_for_last(self, losses: Iterable[Any]) -> None:
+        """Train, and wait for the last loss: a framework may still be computing it."""
         loss = math.nan
         for loss in losses:  # noqa: B007
             pass
         float(loss)
 
 
-class Bearable:
-    """Batches, until it is plain that all of them would take too long."""
+class StopIfTooSlow:
+    """An iterator over batches that stops when all of them would take longer than the limit."""
 
     def __init__(self, batches: Iterator[Any], count: int, limit: float) -> None:
         self.batches, self.count, self.limit = batches, count, limit
-        self.broken_off, self.taken = False, 0
+        self.stopped, self.taken = False, 0
 
     def __iter__(self) -> Iterator[Any]:
         start = time.perf_counter()
         for item in self.batches:
             elapsed = time.perf_counter() - start
+            # elapsed / taken * count is the projected time of all batches
             if elapsed > 0.2 and elapsed * self.count > self.limit * self.taken:
-                self.broken_off = True
+                self.stopped = True
                 return
             self.taken += 1
             yield item
 
 
-def join(docs: list[str], block_size: int) -> list[str]:
-    """Documents as long as the block: names, one after the other."""
+def full_documents(docs: list[str], block_size: int) -> list[str]:
+    """Documents exactly as long as the block, cut from the names written one after the other."""
     letters = "".join(docs)[: DOCUMENTS * block_size]
     return [letters[i : i + block_size] for i in range(0, len(letters), block_size)]
 
 
 def main() -> None:
-    """Answer orders until there are no more; what cannot work is an answer too."""
+    """Answer requests until the input ends. A request that cannot be done is answered too."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a framework prints is no answer
+    os.dup2(2, 1)  # a framework's own output goes to stderr, so it cannot mix with the answers
     try:
         worker = Worker(sys.argv[1], float(sys.argv[2]))
         for line in sys.stdin:
-            order = json.loads(line)
+            arguments = json.loads(line)
             try:
-                reply = getattr(worker, order.pop("do"))(**order)
+                answer = getattr(worker, arguments.pop("request"))(**arguments)
             except InputError as e:
-                reply = {"error": str(e)}
-            print(json.dumps(reply), file=answers)
+                answer = {"error": str(e)}
+            print(json.dumps(answer), file=answers)
     except KeyboardInterrupt:
         sys.exit(130)
 

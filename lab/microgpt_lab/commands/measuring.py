@@ -1,4 +1,4 @@
-"""The command that thinks about many workers."""
+"""Commands that measure versions or compute what they would cost, and `doctor`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +12,29 @@ from tyro.conf import Positional
 from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands.arguments import at_least, flag, positive
 
-VOCABULARY = 27  # of the embedded names
+VOCABULARY = 27  # tokens of the names in data/
 
 
 @dataclass
 class Scale:
-    """What many workers would cost: memory, communication, time of a step."""
+    """Compute what many workers would cost: memory, communication, time of a step."""
 
-    recipe: str = "scaled"
-    """seed, gist or scaled: its layers, head width and documents a worker."""
-    widths: str = "16,64,256"
+    recipe: Annotated[str, flag("seed|gist|scaled", "scaled")] = "scaled"
+    """The recipe with the layers, the width of a head and the documents of each worker."""
+    widths: Annotated[str, flag("N,N,…", "16,64,256")] = "16,64,256"
     """Widths of the model."""
-    workers: str = "1,2,4,8"
+    workers: Annotated[str, flag("N,N,…", "1,2,4,8")] = "1,2,4,8"
     """Numbers of workers."""
     length: int = 7
-    """Targets of a document; the embedded names have 7.1 on average."""
-    operations: Annotated[float | None, flag("GFLOP/S", "what one core here reaches")] = None
-    """What a worker computes in a second, in this program."""
-    bandwidth: float = 1.25
-    """GB/s between workers; 1.25 is an Ethernet of 10 Gbit/s."""
-    latency: float = 50.0
-    """Microseconds of a message."""
-    overhead: float = 0.0
-    """Microseconds of each step that more workers do not share: the framework's."""
+    """Targets in a document; the names in data/ have 7.1 on average."""
+    operations: Annotated[float | None, flag("GFLOP/S", "measured on one core here")] = None
+    """Operations that a worker computes in a second, in 1e9."""
+    bandwidth: Annotated[float, flag("GB/S", "1.25")] = 1.25
+    """Bytes a second between workers, in 1e9; 1.25 is an Ethernet of 10 Gbit/s."""
+    latency: Annotated[float, flag("µS", "50")] = 50.0
+    """Time of a message without content."""
+    overhead: Annotated[float, flag("µS", "0")] = 0.0
+    """Time of each step that more workers do not reduce (the framework's overhead)."""
 
     def run(self) -> int:
         from microgpt_lab.base import options
@@ -50,92 +50,118 @@ class Scale:
             raise InputError(f"overhead is {self.overhead}: it must be 0 or more")
         rate = self.operations
         if rate is None:
-            rate = lower_bound.rates()["operations"]["float32"] / 1e9
+            rate = lower_bound.calibrate()["operations"]["float32"] / 1e9
         cluster = scale.Cluster(
             rate * 1e9, self.bandwidth * 1e9, self.latency * 1e-6, self.overhead * 1e-6
         )
         length = min(self.length, config.block_size)
-        scale.show(config, VOCABULARY, length, widths, workers, cluster, plain_console())
+        scale.show_costs(config, VOCABULARY, length, widths, workers, cluster, plain_console())
         return 0
 
 
 @dataclass
-class Ideas:
-    """Time 01 with each of its ideas undone: what each one buys."""
+class Ablation:
+    """Time 01 with each of its optimizations removed in turn."""
 
     rounds: int = 3
-    """How often each variant takes its turn."""
+    """Rounds; in each, every program is timed once."""
     steps: int = 50
-    """Steps of each turn."""
+    """Training steps of each program in a round."""
 
     def run(self) -> int:
-        from microgpt_lab.benchmark import ideas
+        from microgpt_lab.benchmark import ablation
 
         at_least(1, rounds=self.rounds, steps=self.steps)
-        ideas.show(ideas.measure(self.rounds, self.steps), Console())
+        ablation.show_programs(ablation.measure_programs(self.rounds, self.steps), Console())
         return 0
 
 
 @dataclass
 class Bench:
-    """Measure what every version costs, against the floor: tables and pictures."""
+    """Measure what every version costs, beside the lower bound: tables and pictures."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
-    """By folder name or number, each with its variants."""
-    recipe: str = "seed,scaled"
-    """One or more of seed, gist and scaled."""
-    sweeps: str = "all"
-    """Some of width, layers, block, batch and threads; none; all."""
+    """Versions by folder name or number, each with its variants."""
+    recipe: Annotated[str, flag("seed,gist,scaled", "seed,scaled")] = "seed,scaled"
+    """One or more recipes, separated by commas."""
+    sweeps: Annotated[str, flag("width,layers,block,batch,threads|none|all", "all")] = "all"
+    """Sizes to vary, separated by commas."""
     rounds: Annotated[int | None, flag("INT", "7, with --quick 3")] = None
-    """How often each row takes its turn."""
+    """Rounds; in each, every row is measured once."""
     quick: bool = False
     """Fewer rounds and no sweeps."""
-    dtype: Annotated[str | None, flag("DTYPE", "float32, where a version has it")] = None
-    """Precision: float32 or float64."""
-    device: str = "cpu"
-    """Where to compute, such as cpu or cuda."""
+    dtype: Annotated[str | None, flag("float32|float64", "float32, where a version has it")] = None
+    """Precision."""
+    device: Annotated[str, flag("cpu|cuda|gpu|mps", "cpu")] = "cpu"
+    """Device to compute on. There is no lower bound for GPUs."""
     max_batch: int = 1024
-    """Where the sweep of batches ends."""
+    """Largest batch in the sweep over batches."""
     out: Annotated[Path | None, flag("FOLDER", "runs/<date>-bench")] = None
-    """Folder for bench.json, staircase.svg and sweeps.svg."""
+    """Folder for bench.json, step-times.svg and sweeps.svg."""
     json: Annotated[Path | None, flag("FILE", "none")] = None
-    """Write the record here too."""
+    """Write the record to this file too."""
     from_: Annotated[Path | None, flag("FILE", "none", name="from")] = None
-    """Measure nothing: show this bench.json."""
+    """Measure nothing: show the record in this bench.json."""
     against: Annotated[Path | None, flag("FILE", "none")] = None
-    """Say what has changed since this bench.json."""
+    """Show what has changed since this bench.json, in the rows that are measured now."""
     write: bool = False
-    """Put the table into README.md, record and pictures into docs/."""
+    """Put the measured rows into docs/ (record, page and pictures); all other rows stay."""
 
     def run(self) -> int:
-        from microgpt_lab.benchmark import bench, report
+        from microgpt_lab.benchmark import changes, page, record, report
 
-        old = bench.read(self.against) if self.against else None
+        old = record.read_record(self.against) if self.against else None
+        if self.write:
+            self.refuse_other_rows()
+            page.check_page()
         console = plain_console()
         if self.from_:
-            record, out = bench.read(self.from_), self.out
+            if self.versions:
+                raise InputError("--from shows a whole record: name no versions with it")
+            new, out = record.read_record(self.from_), self.out
         else:
-            plan = bench.plan(
-                self.versions, self.recipe, "none" if self.quick else self.sweeps,
-                (3 if self.quick else 7) if self.rounds is None else self.rounds,
-                self.dtype, self.device, self.max_batch,
-            )  # fmt: skip
-            out = self.out or bench.folder()
-            bench.room(out, *([self.json] if self.json else []))
-            with console.status("") as status:
-                record = bench.measure(plan, status.update)
-        kept = report.keep(record, out) if out else []
+            out = self.out or record.default_folder()
+            new, old = self.measure(out, console, old)
+        kept = report.save_record(new, out) if out else []
         if self.json:
-            kept += [report.write_record(record, self.json)]
-        if self.write:
-            kept += report.write(record)
-        report.show(record, console)
+            kept.append(record.write_record(new, self.json))
+        report.show_record(new, console)
         if old:
             console.print()
-            report.show_changes(old, record, console)
+            changes.show_changes(old, new, console)
+        if self.write:
+            written, sentences = page.write_page(new)
+            kept += written
+            for sentence in sentences:
+                console.print(sentence, soft_wrap=True)
         for path in kept:
             console.print(f"wrote {path}", soft_wrap=True)
-        return 1 if bench.failed(record) else 0
+        return 1 if record.failed(new) else 0
+
+    def refuse_other_rows(self) -> None:
+        """Rows in another dtype or on another device cannot stand in the page's tables."""
+        if self.dtype or self.device != "cpu":
+            raise InputError(
+                "docs/benchmark.md shows the CPU and each version's default dtype: with --dtype "
+                "or --device use --out FOLDER instead of --write"
+            )
+
+    def measure(self, out: Path, console: Console, old: Any) -> tuple[Any, Any]:
+        """Measure. -> the new record, and the old one with the rows that were asked for alone"""
+        from microgpt_lab.base.versions import pick
+        from microgpt_lab.benchmark import bench, changes, record
+
+        plan = bench.make_plan(
+            self.versions, self.recipe, "none" if self.quick else self.sweeps,
+            (3 if self.quick else 7) if self.rounds is None else self.rounds,
+            self.dtype, self.device, self.max_batch,
+        )  # fmt: skip
+        record.ensure_writable(out, *([self.json] if self.json else []))
+        if old:
+            versions = [version.name for version in pick(self.versions)] if self.versions else None
+            old = changes.restrict(old, versions, plan.recipes)
+        with console.status("") as status:
+            return bench.measure(plan, status.update), old
 
 
 @dataclass
@@ -148,4 +174,4 @@ class Doctor:
         return doctor.check(plain_console())
 
 
-COMMANDS: dict[str, Any] = {"bench": Bench, "ideas": Ideas, "scale": Scale, "doctor": Doctor}
+COMMANDS: dict[str, Any] = {"bench": Bench, "ablation": Ablation, "scale": Scale, "doctor": Doctor}
