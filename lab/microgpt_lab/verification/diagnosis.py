@@ -67,7 +67,7 @@ def compare_with_mutants(
         others = [r for r in small if r is not first[0]]
         lists = list(candidates(of, first[0].case))
         for known in lists:
-            found = [[m] for m in known if fits(known, [m], first[0])]
+            found = [[m] for m in known.mutants if fits(known, [m], first[0])]
             found = narrow(known, found, others)
             if found:
                 return [sentence(group) for group in found[:3]]
@@ -108,7 +108,15 @@ def count_numbers(case: Case) -> int:
 # ---------------------------------------------------------------- Comparing with mutants
 
 
-def candidates(of: str, case: Case) -> Iterator[list[Mutant]]:
+@dataclass(frozen=True)
+class Candidates:
+    """Mutants to try, and the version that runs with their edits."""
+
+    version: Version
+    mutants: list[Mutant]
+
+
+def candidates(of: str, case: Case) -> Iterator[Candidates]:
     """Two lists of mutants to try. First those of a fast version that answers this case
     correctly, with those of 01, whose code all versions import. Then those of 01 alone: there
     an edit of the forward pass also changes the gradients, as in any program with autograd."""
@@ -121,18 +129,13 @@ def candidates(of: str, case: Case) -> Iterator[list[Mutant]]:
             continue
         dtype = "float64" if "float64" in version.dtypes else "float32"
         if all(f.passed for f in answers.run_checks(version.load(), case, dtype)):
-            yield own + shared
+            yield Candidates(version, own + shared)
             break
     if of != REFERENCE:
-        yield shared
+        yield Candidates(versions[REFERENCE], shared)
 
 
-def program_of(known: Sequence[Mutant]) -> Version:
-    """The version whose program a list of mutants edits."""
-    return find()[known[0].version]
-
-
-def fits(known: Sequence[Mutant], group: Sequence[Mutant], reply: Answered) -> bool:
+def fits(known: Candidates, group: Sequence[Mutant], reply: Answered) -> bool:
     """Whether the program with these mistakes gives this answer in every check."""
     seen = list(agreement(known, group, reply))
     return bool(seen) and all(agrees for _, agrees, _ in seen)
@@ -148,12 +151,12 @@ class MutantAnswer:
 
 
 def agreement(
-    known: Sequence[Mutant], group: Sequence[Mutant], reply: Answered
+    known: Candidates, group: Sequence[Mutant], reply: Answered
 ) -> Iterator[tuple[str, bool, bool]]:
     """For each check: (its name, whether the program with these mistakes gives this answer,
     whether that program is right). Ends after the first check with another answer."""
     asked = {f.check for f in reply.findings}
-    for theirs in answers_of(program_of(known), group, reply.case):
+    for theirs in answers_of(known.version, group, reply.case):
         if theirs.check == "error":
             yield "error", False, False
         elif theirs.check in asked:
@@ -195,19 +198,19 @@ def compute_answers(
         yield MutantAnswer("error", case, False)
 
 
-def likely_pairs(known: Sequence[Mutant], reply: Answered) -> Iterator[list[Mutant]]:
+def likely_pairs(known: Candidates, reply: Answered) -> Iterator[list[Mutant]]:
     """Pairs that can explain an answer: either one of the two gives the first wrong check's
     numbers alone, or both change the numbers of that check."""
     wrong = next(f.check for f in reply.findings if not f.passed)
     explain, change = [], []
-    for mutant in known:
+    for mutant in known.mutants:
         there = [x for x in agreement(known, [mutant], reply) if x[0] == wrong]
         if there and there[0][1]:
             explain.append(mutant)
         elif there and not there[0][2]:
             change.append(mutant)
     for mutant in explain:
-        yield from ([mutant, other] for other in known if other is not mutant)
+        yield from ([mutant, other] for other in known.mutants if other is not mutant)
     yield from (list(pair) for pair in combinations(change, 2))
 
 
@@ -224,7 +227,7 @@ def plain(value: Any) -> Any:
 
 
 def narrow(
-    known: Sequence[Mutant], groups: list[list[Mutant]], others: Sequence[Answered]
+    known: Candidates, groups: list[list[Mutant]], others: Sequence[Answered]
 ) -> list[list[Mutant]]:
     """Keep the explanations that also explain the other cases, if there are any."""
     for reply in others:

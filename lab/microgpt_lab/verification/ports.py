@@ -230,7 +230,7 @@ def show_replies(replies: Sequence[Reply], console: Console) -> None:
     for reply in replies:
         cells = {finding.check: output.cell(finding) for finding in reply.findings}
         row = [cells.get(check, output.cell(None)) for check in asked]
-        table.add_row(reply.case["id"], *row)
+        table.add_row(output.printable(reply.case["id"]), *row)
     console.print(table)
     for reply in replies:
         failed = [f for f in reply.findings if not f.passed]

@@ -152,7 +152,9 @@ def show_results(results: Sequence[VersionResult], console: Console) -> None:
             table.add_row(Text.assemble((dtype, "bold"), "  at most"), *limits)
         for result in mine:
             name = f"    {result.variant}" if result.variant else f"  {result.version}"
-            table.add_row(name, *[output.cell(result.worst(check)) for check in COLUMNS])
+            table.add_row(
+                output.printable(name), *[output.cell(result.worst(check)) for check in COLUMNS]
+            )
     console.print(table)
     for result in results:
         where = f"{result.name} {result.dtype}"
