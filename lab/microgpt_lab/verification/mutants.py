@@ -77,6 +77,7 @@ def read_mutants(version: str) -> list[Mutant]:
 
 
 def tables_of(where: str, kind: str, tables: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables of one kind in a file of mutants. Raises InputError."""
     found = tables.get(kind, [])
     if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
         raise InputError(f"{where}: {kind} must be tables: write [[{kind}]] above each")

@@ -45,6 +45,7 @@ def sections_from(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 
 def section(name: str, verdicts: Sequence[Verdict]) -> str:
+    """One version's section: its wrong programs in a table, its harmless rewrites in a list."""
     mine = [v for v in verdicts if v.mutant.version == name]
     lines = [f"## {name}", "", "| mutant | rule | why one would write it | killed by |"]
     lines.append("|---|---|---|---|")

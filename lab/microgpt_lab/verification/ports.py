@@ -203,6 +203,7 @@ def asked_levels(case: Case) -> set[str]:
 
 
 def in_order(levels: Iterable[str]) -> str:
+    """Levels as a text, in the order of LEVELS."""
     return ", ".join(sorted(levels, key=checks.LEVELS.index))
 
 

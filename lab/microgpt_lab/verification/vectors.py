@@ -211,5 +211,5 @@ def read_vectors(folder: Path = FOLDER) -> list[Case]:
         return [json.loads((folder / f"{plan.id}.json").read_text()) for plan in PLANS]
     except (OSError, ValueError) as e:
         raise microgpt.InputError(
-            f"cannot read golden vectors: {e}; run: microgpt vectors"
+            f"cannot read the golden vectors: {e}: microgpt vectors makes them"
         ) from None

@@ -153,10 +153,12 @@ def table_of(record: Record, dtype: str) -> list[str]:
 
 
 def heading() -> list[str]:
+    """The head of every table."""
     return ["| | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
 
 
 def line_of(title: str, cells: dict[str, Any]) -> str:
+    """One row of a table."""
     return f"| {title} | " + " | ".join(text_of(cells[check]) for check in COLUMNS) + " |"
 
 
@@ -168,6 +170,7 @@ def text_of(cell: float | str) -> str:
 
 
 def number_in(cell: float | str) -> float:
+    """A cell's difference; 0 for a status."""
     return 0.0 if isinstance(cell, str) else cell
 
 
@@ -272,4 +275,5 @@ def overclaims(name: str, claimed: dict[str, Any], shown: dict[str, Any]) -> lis
 
 
 def status_of(cell: float | str) -> str:
+    """A cell's status: a difference that was recorded has passed."""
     return cell if isinstance(cell, str) else "pass"

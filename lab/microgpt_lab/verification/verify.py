@@ -193,6 +193,7 @@ def run_record(results: Sequence[VersionResult]) -> dict[str, Any]:
 
 
 def check_record(result: VersionResult, check: str) -> dict[str, Any]:
+    """The status of one check, with the fields of its worst finding."""
     worst = result.worst(check)
     return {"status": result.status(check)} | (worst.fields() if worst else {})
 
