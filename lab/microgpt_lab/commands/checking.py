@@ -15,7 +15,7 @@ from microgpt_lab.commands.arguments import at_least, flag
 
 @dataclass
 class Verify:
-    """Check versions, or a port, against the golden vectors; status 1 if a check fails."""
+    """Check versions, or a port, against the golden vectors; status 1 on a failure."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number."""
@@ -110,7 +110,7 @@ class Vectors:
 
 @dataclass
 class Mutants:
-    """Check that the suite fails every wrong program and passes every harmless rewrite."""
+    """Test the checks: each wrong program must fail, each harmless rewrite must pass."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number."""
