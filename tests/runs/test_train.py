@@ -78,7 +78,7 @@ def test_with_nothing_held_out_it_trains_as_the_programs_do(lab, tmp_path):
     """500 steps of recipe seed: 01's losses and names, as the golden vectors have them."""
     run = tmp_path / "run"
     assert lab("train", "02", "--dtype", "float64", "--held-out", 0, "--out", run) == 0
-    cases = {case["id"]: case for case in vectors.read()}
+    cases = {case["id"]: case for case in vectors.read_vectors()}
     assert losses_of(run) == pytest.approx(cases["seed"]["answer"]["losses"], rel=1e-10)
     made = (run / "names.txt").read_text().split("\n")[:-1]
     assert made == cases["thousand-names"]["answer"]["names"][:20]
@@ -266,7 +266,7 @@ def test_each_version_takes_over_from_the_one_before(lab, tmp_path):
     assert lab(*first, "--until", ends[0]) == 0
     for version, end in zip(versions[1:], ends[1:]):
         assert lab("resume", run, "--with", version, "--until", end) == 0
-    cases = {case["id"]: case for case in vectors.read()}
+    cases = {case["id"]: case for case in vectors.read_vectors()}
     assert losses_of(run) == pytest.approx(cases["seed"]["answer"]["losses"], rel=1e-3)
     made = (run / "names.txt").read_text().split("\n")[:-1]
     assert made == cases["thousand-names"]["answer"]["names"][:20]

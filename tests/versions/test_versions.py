@@ -26,10 +26,13 @@ ROWS = [
 
 @pytest.fixture(scope="session")
 def rows():
-    """One climb of the ladder for all tests; MICROGPT_VERIFY names a file that `microgpt
-    verify --json` has just written, so that it need not be climbed twice."""
+    """One run of all checks for all tests. MICROGPT_VERIFY may name a file that `microgpt
+    verify --json` has just written, so that they need not run twice."""
     path = os.environ.get("MICROGPT_VERIFY")
-    run = json.loads(Path(path).read_text()) if path else verify.record(list(verify.run_all([], 2)))
+    if path:
+        run = json.loads(Path(path).read_text())
+    else:
+        run = verify.run_record(list(verify.run_all([], 2)))
     return {(row["version"], row["dtype"], row["variant"]): row for row in run["rows"]}
 
 

@@ -1,4 +1,4 @@
-"""01's forward pass, recorded: every named value, without a line of its own in 01."""
+"""Record every named value of 01's forward pass, without adding a line to 01 itself."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,9 +6,19 @@ from typing import Any
 
 import microgpt
 
+# What a product with each of these weights is called in the record.
+PRODUCTS = {
+    "attn_wq": "q",
+    "attn_wk": "k",
+    "attn_wv": "v",
+    "attn_wo": "attn_out",
+    "mlp_fc1": "pre_activation",
+    "mlp_fc2": "mlp_out",
+}
+
 
 def numbers(values: Any, what: str) -> Any:
-    """Nested lists of Values -> nested lists of one of their numbers."""
+    """Nested lists of Values -> the same lists of one attribute: "data" or "grad"."""
     if isinstance(values, microgpt.Value):
         return getattr(values, what)
     return [numbers(value, what) for value in values]
@@ -16,7 +26,7 @@ def numbers(values: Any, what: str) -> Any:
 
 @contextmanager
 def patched(**functions: Callable[..., Any]) -> Iterator[None]:
-    """Put functions in the place of 01's for a while."""
+    """Replace functions of 01 inside a `with` block, and restore them after it."""
     before = {name: getattr(microgpt, name) for name in functions}
     try:
         for name, function in functions.items():
@@ -27,72 +37,77 @@ def patched(**functions: Callable[..., Any]) -> Iterator[None]:
             setattr(microgpt, name, function)
 
 
-@contextmanager
-def recording(state: Any, document: Callable[[], dict[str, list[Any]]]) -> Iterator[None]:
-    """Note what passes between 01's functions, under a name each, a row a position.
+class Recorder:
+    """01's functions, each with the same result as before, which also record that result.
 
-    The names stand in order of execution. `scores` and `attention` have a row a head.
+    `document()` returns the record of the document that is being computed: a dict from a
+    value's name to its rows, one for each position. Names are added in order of execution.
+    `scores` and `attention` have one row for each head of a position.
     """
-    weights = {id(rows): name for name, rows in state.w.items()}
-    renamed = {"attn_wo": "attn_out", "mlp_fc1": "pre_activation", "mlp_fc2": "mlp_out"}
-    renamed |= {"attn_wq": "q", "attn_wk": "k", "attn_wv": "v"}
-    inner = {
-        name: getattr(microgpt, name)
-        for name in ("rmsnorm", "linear", "attention", "softmax", "relu")
-    }
-    now = {"norms": 0, "layer": 0}
 
-    def note(name: str, row: Any) -> None:
-        document().setdefault(name, []).append(row)
+    def __init__(self, state: Any, document: Callable[[], dict[str, list[Any]]]):
+        self.document = document
+        self.n_layer = state.config.n_layer
+        self.weight_names = {id(rows): name for name, rows in state.w.items()}
+        self.replaced = ("rmsnorm", "linear", "attention", "softmax", "relu")
+        self.original = {name: getattr(microgpt, name) for name in self.replaced}
+        self.norms = 0  # norms computed so far at this position
+        self.layer = 0
 
-    def rmsnorm(x: Any) -> Any:
-        norm, now["layer"] = now["norms"], (now["norms"] - 1) // 2
-        now["norms"] = (norm + 1) % (1 + 2 * state.config.n_layer)
-        layer = f"layer{now['layer']}"
+    def note(self, name: str, row: Any) -> None:
+        self.document().setdefault(name, []).append(row)
+
+    def rmsnorm(self, x: Any) -> Any:
+        # Norm 0 follows the embeddings; then each layer has two, before attention and MLP.
+        norm, self.layer = self.norms, (self.norms - 1) // 2
+        self.norms = (norm + 1) % (1 + 2 * self.n_layer)
+        layer = f"layer{self.layer}"
         if norm == 0:
             before, after = "embedding", "embedding_norm"
-        elif norm % 2:  # its input is what the layer before left
-            before, after = (
-                f"layer{now['layer'] - 1}.mlp_residual",
-                f"{layer}.attn_norm",
-            )
+        elif norm % 2:  # its input is the output of the layer before
+            before, after = f"layer{self.layer - 1}.mlp_residual", f"{layer}.attn_norm"
         else:
             before, after = f"{layer}.attn_residual", f"{layer}.mlp_norm"
-        if norm != 1:  # what the first layer starts from is embedding_norm
-            note(before, x)
-        y = inner["rmsnorm"](x)
-        note(after, y)
+        if norm != 1:  # the input of the first layer is recorded as embedding_norm already
+            self.note(before, x)
+        y = self.original["rmsnorm"](x)
+        self.note(after, y)
         return y
 
-    def linear(x: Any, w: Any) -> Any:
-        name = weights.get(id(w))
+    def linear(self, x: Any, w: Any) -> Any:
+        name = self.weight_names.get(id(w))
         if name == "lm_head":
-            note(f"layer{state.config.n_layer - 1}.mlp_residual", x)
-        y = inner["linear"](x, w)
+            self.note(f"layer{self.n_layer - 1}.mlp_residual", x)
+        y = self.original["linear"](x, w)
         if name:
             layer, _, short = name.rpartition(".")
-            note(f"{layer}.{renamed[short]}" if layer else "logits", y)
+            self.note(f"{layer}.{PRODUCTS[short]}" if layer else "logits", y)
             if short == "mlp_fc1":
-                note(f"{layer}.activation", [])
+                self.note(f"{layer}.activation", [])
         return y
 
-    def attention(q: Any, *rest: Any) -> Any:
-        note(f"layer{now['layer']}.scores", [])
-        note(f"layer{now['layer']}.attention", [])
-        y = inner["attention"](q, *rest)
-        note(f"layer{now['layer']}.heads", y)
+    def attention(self, q: Any, *rest: Any) -> Any:
+        self.note(f"layer{self.layer}.scores", [])
+        self.note(f"layer{self.layer}.attention", [])
+        y = self.original["attention"](q, *rest)
+        self.note(f"layer{self.layer}.heads", y)
         return y
 
-    def softmax(x: Any) -> Any:
-        y = inner["softmax"](x)
-        document()[f"layer{now['layer']}.scores"][-1].append(x)
-        document()[f"layer{now['layer']}.attention"][-1].append(y)
+    def softmax(self, x: Any) -> Any:
+        y = self.original["softmax"](x)
+        self.document()[f"layer{self.layer}.scores"][-1].append(x)
+        self.document()[f"layer{self.layer}.attention"][-1].append(y)
         return y
 
-    def relu(x: Any, power: int) -> Any:
-        y = inner["relu"](x, power)
-        document()[f"layer{now['layer']}.activation"][-1].append(y)
+    def relu(self, x: Any, power: int) -> Any:
+        y = self.original["relu"](x, power)
+        self.document()[f"layer{self.layer}.activation"][-1].append(y)
         return y
 
-    with patched(rmsnorm=rmsnorm, linear=linear, attention=attention, softmax=softmax, relu=relu):
+
+@contextmanager
+def recording(state: Any, document: Callable[[], dict[str, list[Any]]]) -> Iterator[None]:
+    """Record the forward passes of 01 inside a `with` block; see Recorder."""
+    recorder = Recorder(state, document)
+    with patched(**{name: getattr(recorder, name) for name in recorder.replaced}):
         yield

@@ -1,4 +1,4 @@
-"""Commands that hold programs against the specification."""
+"""Commands that check programs against the specification."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,121 +9,135 @@ from microgpt import InputError
 from rich.console import Console
 from tyro.conf import Positional
 
-from microgpt_lab.base import json_text
+from microgpt_lab.base import files, json_text
+from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands.arguments import at_least, flag
-from microgpt_lab.verification import page
 
 
 @dataclass
 class Verify:
-    """Hold versions, or a port, against the golden vectors; status 1 on a failure."""
+    """Check versions, or a port, against the golden vectors; status 1 on a failure."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number."""
     checkpoint: Annotated[Path | None, flag("RUN|CHECKPOINT", "none")] = None
-    """Start from this run or checkpoint instead of the golden vectors' small cases."""
+    """Start from this run or checkpoint, and compare the next 20 steps with 01's."""
     program: Annotated[str | None, flag("COMMAND", "none")] = None
-    """A port instead: the command that starts it (see spec/README.md)."""
+    """Check a port: the command that starts it (see spec/README.md)."""
     results: Annotated[Path | None, flag("FILE", "none")] = None
-    """A port instead: a file with its answers."""
+    """Check a port: a file with its answers."""
     json: Annotated[Path | None, flag("FILE", "none")] = None
-    """Write the whole run here for machines."""
+    """Write the whole run to this file, for programs to read."""
     jobs: int = 2
-    """Versions checked at a time."""
+    """How many versions to check at the same time."""
     timeout: float = 60.0
     """Seconds that a port may take for one case."""
     write: bool = False
-    """Write VERIFIED.md and the READMEs' tables from this run."""
+    """Write this run into VERIFIED.md and the READMEs. Other versions' rows stay."""
     check: bool = False
-    """Fail too if VERIFIED.md claims what this run does not show, or a version did not run."""
+    """Fail also if VERIFIED.md claims more than this run shows, or a version did not run."""
 
     def run(self) -> int:
-        from microgpt_lab.base import files
-        from microgpt_lab.verification import from_checkpoint, verify
+        from microgpt_lab.verification import verify
 
         at_least(1, jobs=self.jobs)
         at_least(0.001, timeout=self.timeout)
         if self.program or self.results:
             return self.run_port()
-        console = Console()
+        console = plain_console()
+        results = self.results_of_versions(console)
+        verify.show_results(results, console)
+        run = verify.run_record(results)
+        if self.json:
+            files.write(self.json, json_text.to_json(run))
+        lines = self.pages(run, console)
+        if all(result.reason for result in results):
+            raise InputError(f"nothing was verified: {results[0].name}: {results[0].reason}")
+        return 1 if lines or any(result.failures for result in results) else 0
+
+    def results_of_versions(self, console: Console) -> list[Any]:
+        from microgpt_lab.verification import from_checkpoint, verify
+
         if self.checkpoint:
             if self.write or self.check:
                 raise InputError("VERIFIED.md is about the golden vectors: leave --checkpoint out")
-            rows = from_checkpoint.run_all(self.checkpoint, self.versions, self.jobs)
-        else:
-            with console.status("climbing the ladder: all versions take a minute or two"):
-                rows = list(verify.run_all(self.versions, self.jobs))
-        verify.show(rows, console)
-        run = verify.record(rows)
-        if self.json:
-            files.write(self.json, json_text.to_json(run))
+            return from_checkpoint.run_all(self.checkpoint, self.versions, self.jobs)
+        with console.status("running the checks: all versions take a minute or two"):
+            return list(verify.run_all(self.versions, self.jobs))
+
+    def pages(self, run: dict[str, Any], console: Console) -> list[str]:
+        """Write or check the pages, as asked; returns the failures of the check."""
+        from microgpt_lab.base import versions
+        from microgpt_lab.verification import output, verified_page
+
+        places, whole = verified_page.Places(), not self.versions
         if self.write:
-            files.write(page.VERIFIED, page.markdown(run))
-            page.into_readmes(run)
-        lines = page.shortfalls(rows, run) if self.check else []
+            for note in verified_page.update_pages(run, versions.find(), whole, places):
+                output.print_explanation(console, note)
+        lines = verified_page.shortfalls(run, whole, places) if self.check else []
         for line in lines:
-            console.print(f"[red]✗[/] {line}", highlight=False, soft_wrap=True)
-        return 1 if lines or any(row.failures for row in rows) else 0
+            output.print_failure(console, line)
+        return lines
 
     def run_port(self) -> int:
-        from microgpt_lab.base import files
         from microgpt_lab.verification import ports, vectors
 
         if self.versions or (self.program and self.results):
             raise InputError("verify takes versions, or --program, or --results")
-        cases = vectors.read()
+        cases = vectors.read_vectors()
         if self.program:
             replies = ports.run_program(self.program, cases, self.timeout)
         else:
             assert self.results
             replies = ports.read_results(self.results, cases)
-        ports.show(replies, Console())
+        ports.show_replies(replies, plain_console())
         if self.json:
-            files.write(self.json, json_text.to_json(ports.record(replies)))
+            files.write(self.json, json_text.to_json(ports.replies_record(replies)))
         return 0 if ports.passed(replies) else 1
 
 
 @dataclass
 class Vectors:
-    """Make the golden vectors again, with 01 and nothing else."""
+    """Compute the golden vectors again, with 01 alone."""
 
     def run(self) -> int:
         from microgpt_lab.base.versions import ROOT
         from microgpt_lab.verification import vectors
 
-        for path in vectors.write():
+        for path in vectors.write_vectors():
             print(path.relative_to(ROOT))
         return 0
 
 
 @dataclass
 class Mutants:
-    """Try to kill every wrong program and none of the harmless; status 1 otherwise."""
+    """Test the checks: each wrong program must fail, each harmless rewrite must pass."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number."""
     jobs: int = 2
-    """Versions tried at a time."""
+    """How many versions to run at the same time."""
     write: bool = False
-    """Write spec/MUTANTS.md from this run."""
+    """Write this run into spec/MUTANTS.md. Other versions' sections stay."""
     check: bool = False
-    """Fail too if spec/MUTANTS.md is not what this run makes."""
+    """Fail also if a section of spec/MUTANTS.md is not what this run makes."""
 
     def run(self) -> int:
-        from microgpt_lab.base import files
-        from microgpt_lab.verification import mutants
+        from microgpt_lab.base import versions
+        from microgpt_lab.verification import mutants, mutants_page, output
 
         at_least(1, jobs=self.jobs)
-        console = Console()
+        console = plain_console()
         verdicts = list(mutants.run_all(self.versions, self.jobs))
-        mutants.show(verdicts, console)
-        page = mutants.markdown(verdicts)
+        mutants.show_verdicts(verdicts, console)
+        in_tree, whole = versions.find(), not self.versions
         if self.write:
-            files.write(mutants.PAGE, page)
-        stale = self.check and (not mutants.PAGE.exists() or mutants.PAGE.read_text() != page)
-        if stale:
-            console.print("[red]✗[/] spec/MUTANTS.md is not of this run: microgpt mutants --write")
-        return 0 if all(v.right for v in verdicts) and not stale else 1
+            for note in mutants_page.write_page(verdicts, in_tree):
+                output.print_explanation(console, note)
+        lines = mutants_page.outdated(verdicts, in_tree, whole) if self.check else []
+        for line in lines:
+            output.print_failure(console, line)
+        return 1 if lines or not all(v.right for v in verdicts) else 0
 
 
 COMMANDS: dict[str, Any] = {

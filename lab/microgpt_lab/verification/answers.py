@@ -1,6 +1,5 @@
-"""What a version answers to a case, asked through the contract (SPEC S14)."""
+"""Ask a version for its answer to a case, through the five functions that all versions have."""
 
-import math
 import tempfile
 from collections.abc import Iterator
 from itertools import islice
@@ -14,18 +13,18 @@ import numpy as np
 from microgpt_lab.base.versions import shared_by
 from microgpt_lab.verification import vectors
 from microgpt_lab.verification.cases import Case
-from microgpt_lab.verification.checks import Finding, compare
+from microgpt_lab.verification.checks import FIRST_STEPS, Finding, compare, failure
 
 
 def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterator[tuple[str, Case]]:
-    """Put a case to a version through the contract; yields (check, answer so far) in the
-    order of the ladder, so that whoever has seen enough can stop."""
+    """A version's answer to a case, computed step by step: yields (check, answer so far) in
+    the order of the checks. A generator, so that the caller can stop early."""
     shared = shared_by(module)
     config = shared.Config(**case["config"])
     tokenizer, start = shared.Tokenizer(case["letters"]), Snapshot(**case["start"])
     answer: Case = {}
     if "stream" in case:
-        answer["stream"] = draw(shared, case, config)
+        answer["stream"] = prepared(shared, case, config)
         yield "stream", answer
     if case["steps"]:
         state = module.create(config, start, dtype=dtype, **options)
@@ -35,12 +34,12 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
         yield "logits", answer
         answer["loss"], answer["gradients"] = module.loss_and_grads(state, batch)
         yield "loss", answer
-        yield "gradients", answer
+        yield "grads", answer
         if len(batch) > 1:
             loss, gradients = module.loss_and_grads(state, batch[::-1])
-            answer["permuted batch"] = {"loss": loss, "gradients": gradients}
-            yield "permuted batch", answer
-        # The same state goes on, so that loss_and_grads is seen not to have moved it.
+            answer["order"] = {"loss": loss, "gradients": gradients}
+            yield "order", answer
+        # Train the same state: if loss_and_grads has changed it, the losses show that.
         losses: list[float] = []
         answer["after"], steps = {}, iter(todo[: case["steps"]])
         for until in (*vectors.KEPT, case["steps"]):
@@ -51,23 +50,23 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
         answer["losses"] = losses
         yield "losses", answer
         yield "moments", answer
-        if len(losses) > 20:
+        if len(losses) > FIRST_STEPS:
             yield "long run", answer
     state = module.create(config, start, dtype=dtype, **options)
-    tokens = vectors.sample(module, state, config, tokenizer, case, case["count"])
+    tokens = vectors.sample(module, state, config, tokenizer, case)
     answer["names"] = [tokenizer.decode(name) for name in tokens]
     yield "names", answer
 
 
-def draw(shared: Any, case: Case, config: Config) -> Case:
-    """What a version's copy of 01 makes of a case's data and seed: it reads, shuffles, finds
-    the letters, draws the weights and goes on drawing (S1, S2.1, S3, S11)."""
+def prepared(shared: Any, case: Case, config: Config) -> Case:
+    """What the copy of 01 that a version uses makes of a case's data and seed: documents in
+    order, letters, initial weights and the next ten uniforms (S1, S2.1, S3, S11)."""
     docs = case["stream"]["documents"]
     with tempfile.TemporaryDirectory() as folder:
         source = docs
         if docs != "names":
             source = str(Path(folder) / "documents.txt")
-            text = "\n".join(f"\n  {doc}\t\r" for doc in docs)  # what no document keeps
+            text = "\n".join(f"\n  {doc}\t\r" for doc in docs)  # S1.1 removes the white space
             Path(source).write_bytes(text.encode())
         run = shared.prepare(config, source, case["stream"]["seed"], say=lambda *_: None)
     return {
@@ -85,8 +84,8 @@ def run_checks(
     options: dict[str, Any] | None = None,
     answers: dict[str, Case] | None = None,
 ) -> Iterator[Finding]:
-    """All checks of one case for one version, as they are made; `answers` keeps what it
-    said, by case."""
+    """Yield the findings of one case for one version, one by one. `answers`, if given,
+    receives the answer under the case's id. A version that raises has failed."""
     try:
         for check, answer in ask(module, case, dtype, options or {}):
             if answers is not None:
@@ -94,6 +93,6 @@ def run_checks(
             finding = compare(case, answer, check, dtype)
             if finding:
                 yield finding
-    except Exception as e:  # a version that raises has failed, whatever it raised
+    except Exception as e:
         text = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
-        yield Finding(case["id"], "error", False, math.inf, 0.0, "it raised", text)
+        yield failure(case["id"], "error", "it raised", text)

@@ -1,4 +1,4 @@
-"""The plans of the golden cases, each chosen by the mistake that it catches."""
+"""The golden cases before 01 has computed them. Each is chosen by a mistake that it catches."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,8 +10,8 @@ Case = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a case is before 01 has computed it."""
+class CasePlan:
+    """A case without its numbers: the recipe, the documents and what they are to show."""
 
     id: str
     why: str
@@ -19,77 +19,76 @@ class Plan:
     docs: str
     config: Config
     seed: int = 1
-    trained: int = 0  # steps that the weights have behind them already, on another schedule
-    start: int = 0  # the step from which training goes on
+    trained: int = 0  # steps that 01 trains before the case starts, on a schedule of its own
+    start: int = 0  # the number of steps that the case says have been taken
     prompt: str = ""
     names: int = 20
     steps: int = 20  # losses to record
-    stream: bool = False  # shuffle and draws are part of the question
-    zeros: str = ""  # endings of the weights whose gradient is zero here, and no evidence
+    stream: bool = False  # whether shuffle and initial weights are part of the question
+    zeros: str = ""  # ends of the names of weights whose gradient is zero here: they prove nothing
 
 
-# Tiny enough to follow by hand, wide enough that no two numbers agree by chance.
+# Small enough to follow by hand, large enough that no two numbers are equal by chance.
 TINY = Config(
     n_embd=4, n_head=2, block_size=6, init_std=0.3, zero_init=False, steps=20, temperature=1.0
 )  # fmt: skip
 NAMES = "anna bea nan abe ebba ann en"
-# Cases share sizes and letters where their mistakes allow: a framework that compiles does so
-# anew for each size.
+# Most cases share sizes and letters, because some frameworks compile again for each size.
 GIST = replace(TINY, relu_power=1, beta1=0.85, beta2=0.99)
 
 PLANS = [
-    Plan(
+    CasePlan(
         "first-steps",
-        "What everyone runs first: attn_wo and mlp_fc2 start at zero, so that at first most "
-        "gradients are zero and most mistakes do not show. They do from the second step on.",
+        "What everyone runs first: attn_wo and mlp_fc2 start at zero, so in the first step most "
+        "gradients are zero and most mistakes do not show. They show from the second step on.",
         "S3.3 S9.3 S10.3",
         NAMES,
         replace(TINY, init_std=0.02, zero_init=True),
         stream=True,
         zeros="attn_wq attn_wk attn_wv mlp_fc1",
     ),
-    Plan(
+    CasePlan(
         "nothing-zero",
-        "Small weights with nothing zero: every gradient is alive in the first step.",
+        "Small weights, none of them zero: every gradient counts from the first step on.",
         "S4.1 S5.1 S5.2 S6.1 S7.1 S8.3",
         NAMES,
         replace(TINY, init_std=0.02),
     ),
-    Plan(
+    CasePlan(
         "hot",
-        "Large weights: scores far from uniform, ReLUs well off or on, a norm that bends. "
-        "A wrong scale, mask or epsilon shows in the first digits.",
+        "Large weights: attention far from uniform, ReLU inputs far from zero. A wrong scale, "
+        "mask or epsilon shows in the first digits.",
         "S5.1 S5.2 S6.3 S6.4 S6.5 S7.2",
         NAMES,
         replace(TINY, n_embd=8, n_head=4),
         seed=2,
     ),
-    Plan(
+    CasePlan(
         "faint",
-        "Weights so small that the epsilon inside the norm's root is most of it.",
+        "Weights so small that in the first norm the epsilon is larger than the mean square.",
         "S5.1 S5.2",
         NAMES,
         replace(TINY, init_std=0.002),
         seed=3,
     ),
-    Plan(
+    CasePlan(
         "repeated-letters",
-        "A letter that comes again: its embedding's gradient is a sum over its places.",
+        "A repeated letter: its embedding's gradient is the sum over all its positions.",
         "S4.1 S8.3",
         "aaaa abab baab enne",
         TINY,
         seed=4,
     ),
-    Plan(
+    CasePlan(
         "ragged-batch",
-        "Documents of unlike length in one step: the loss is the mean over all targets, not "
-        "the mean of the documents' means, and pads count for nothing.",
+        "Documents of different lengths in one step: the loss is the mean over all targets, not "
+        "the mean of the documents' means, and padding does not count.",
         "S8.2 S8.3 S1.4",
         "a enna bab ananab ea",
         replace(TINY, batch_size=3),
         seed=5,
     ),
-    Plan(
+    CasePlan(
         "cut-at-block",
         "A document longer than the block: cut after block_size targets, no BOS at its end.",
         "S2.3 S11.4",
@@ -97,80 +96,79 @@ PLANS = [
         TINY,
         seed=6,
     ),
-    Plan(
+    CasePlan(
         "one-letter",
-        "Documents of a single letter: two targets, the shortest that there is.",
+        "Documents of a single letter: two targets, the shortest document possible.",
         "S2.2 S2.3 S6.4",
         "a b a n e",
         TINY,
         seed=7,
     ),
-    Plan(
+    CasePlan(
         "block-of-one",
-        "A block of one token: after the cut the only input is BOS, and attention sees itself.",
+        "A block of one token: the only input is BOS, and it attends to itself alone.",
         "S2.3 S6.4 S11.4",
         "ab ba a",
         replace(TINY, block_size=1),
         seed=8,
         zeros="attn_wq attn_wk",
     ),
-    Plan(
+    CasePlan(
         "two-layers",
-        "Two layers: gradients pass through a whole layer, and weights of one layer are not "
-        "those of the other.",
+        "Two layers: gradients pass through a whole layer, and each layer has its own weights.",
         "S3.1 S4.3 S6.7 S7.4",
         NAMES,
         replace(TINY, n_layer=2),
         seed=9,
     ),
-    Plan(
+    CasePlan(
         "one-head",
-        "One head: head_dim is the whole width, so that 1/sqrt(D) and 1/sqrt(C) agree here "
-        "and only here.",
+        "One head: head_dim is the whole width, so 1/sqrt(D) and 1/sqrt(C) are equal. In all "
+        "other cases they differ.",
         "S6.2 S6.3",
         NAMES,
         replace(TINY, n_head=1),
         seed=10,
     ),
-    Plan(
+    CasePlan(
         "four-heads",
-        "Four heads of width 2: joined in any other order they give other numbers.",
+        "Four heads of width 2: joined in another order they give other numbers.",
         "S6.2 S6.6",
         NAMES,
         replace(TINY, n_embd=8, n_head=4),
         seed=11,
     ),
-    Plan(
+    CasePlan(
         "wide",
-        "Wider than sixteen, heads of width 12: no sizes are powers of two, so that what fits "
-        "lanes and tiles of those does not hide what is wrong beyond them.",
+        "Width 24, heads of width 12: not powers of two. Code that works in blocks of 4, 8 or 16 "
+        "numbers must handle the rest correctly too.",
         "S3.1 S6.2 S6.3",
         NAMES,
         replace(TINY, n_embd=24, init_std=0.1),
         seed=17,
         steps=2,
     ),
-    Plan(
+    CasePlan(
         "relu",
-        "The first power: plain ReLU, whose slope is 1 where it is on. The betas are those of "
+        "Power 1: plain ReLU, whose slope is 1 for positive inputs. The betas are those of "
         "the recipe `gist`.",
         "S7.2 S7.3 S9.1 S9.2",
         NAMES,
         GIST,
         seed=12,
     ),
-    Plan(
+    CasePlan(
         "linear-schedule",
-        "The learning rate falls on a line, as in the recipe `gist`.",
+        "The learning rate falls linearly, as in the recipe `gist`.",
         "S10.2 S10.3 S9.1 S9.2",
         NAMES,
         replace(GIST, schedule="linear"),
         seed=13,
     ),
-    Plan(
+    CasePlan(
         "last-step",
-        "A run taken up at its last step: moments and their correction come from before, and "
-        "the last learning rate is not zero.",
+        "A run that continues at its last step: the moments and their bias correction come from "
+        "the steps before, and the last learning rate is not zero.",
         "S9.3 S10.1 S10.3 S13.1",
         NAMES,
         TINY,
@@ -178,18 +176,18 @@ PLANS = [
         trained=19,
         start=19,
     ),
-    Plan(
+    CasePlan(
         "trained",
-        "Weights that have learned: large moments, sharp distributions, names to sample.",
+        "Trained weights: large moments, and distributions with clear favourites to sample from.",
         "S11.2 S11.3 S11.4 S11.5 S13.1",
         NAMES,
         replace(TINY, temperature=0.5),
         seed=15,
         trained=200,
     ),
-    Plan(
+    CasePlan(
         "prompt",
-        "Names that start with given letters: these draw no uniforms.",
+        "Names that start with given letters: these letters use no uniforms.",
         "S11.1 S11.5",
         NAMES,
         replace(TINY, temperature=2.0),
@@ -197,7 +195,7 @@ PLANS = [
         trained=100,
         prompt="an",
     ),
-    Plan(
+    CasePlan(
         "seed",
         "The whole recipe `seed` on real names: 500 steps.",
         "S12",
@@ -208,7 +206,7 @@ PLANS = [
         stream=True,
         zeros="attn_wq attn_wk attn_wv mlp_fc1",
     ),
-    Plan(
+    CasePlan(
         "gist",
         "The whole recipe `gist` on real names: the first 500 of its 1000 steps.",
         "S12",
@@ -218,9 +216,9 @@ PLANS = [
         steps=500,
         stream=True,
     ),
-    Plan(
+    CasePlan(
         "thousand-names",
-        "A thousand names from the weights that recipe `seed` ends with.",
+        "A thousand names from the trained weights of recipe `seed`.",
         "S11",
         "",
         microgpt.RECIPES["seed"],

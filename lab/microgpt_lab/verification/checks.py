@@ -1,9 +1,9 @@
-"""The ladder: what is compared, in which order, and how close is close enough.
+"""The checks: what is compared, in which order, and how large a difference may be.
 
-One table of tolerances, keyed by dtype and never by version. An answer, whoever gave it, is
-compared with a golden vector number by number; the first tensor in order of execution that
-differs is the finding. A comparison fails closed: NaN, a wrong shape and a missing number are
-failures.
+The tolerances stand in one table, with a column for each dtype and none for a version. An
+answer, from a version or a port, is compared with a golden vector number by number. The
+first tensor in order of execution that differs is reported. NaN, a wrong shape and a missing
+number are failures.
 """
 
 import math
@@ -15,42 +15,28 @@ import numpy as np
 
 from microgpt_lab.verification.cases import Case
 
-# Short enough for a table of 80 columns.
-HEADS = {
-    "stream": "draws",
-    "intermediates": "inner",
-    "logits": "logit",
-    "intermediate gradients": "igrad",
-    "gradients": "grads",
-    "permuted batch": "perm",
-    "losses": "train",
-    "moments": "adam",
-    "long run": "long",
-}
-
-# Check -> (level of a port that answers it, what is said of it).
+# Check -> (the level of a port that answers it, what is compared). The names are short: each
+# is also the head of a column, broken at its space, and a table must fit 80 columns.
 CHECKS = {
-    "stream": ("stream", "documents read and shuffled, letters, initial draws, from a seed"),
-    "intermediates": ("forward", "every named value of the forward pass"),
-    "logits": ("forward", "of every position of the first batch"),
-    "loss": ("forward", "of the first batch"),
-    "intermediate gradients": ("gradients", "of every named value of the forward pass"),
-    "gradients": ("gradients", "of each weight, from the first batch"),
-    "permuted batch": (
-        "gradients",
-        "documents in another order: the same loss and gradients",
-    ),
-    "losses": ("training", "of the first 20 steps"),
+    "stream": ("stream", "the shuffled documents, letters and initial weights of a seed"),
+    "inner": ("forward", "every named value inside the forward pass"),
+    "logits": ("forward", "the logits at every position of the first batch"),
+    "loss": ("forward", "the loss of the first batch"),
+    "inner grads": ("gradients", "the gradient of every named value inside the forward pass"),
+    "grads": ("gradients", "the gradient of each weight, from the first batch"),
+    "order": ("", "the batch in reverse order: the same loss and gradients"),
+    "losses": ("training", "the losses of the first 20 steps"),
     "moments": ("training", "weights and both moments after 1, 2, 3 and 20 steps"),
-    "long run": ("training", "losses of steps 21 to 500, recipes seed and gist"),
-    "names": ("sampling", "names from given uniforms: all equal"),
+    "long run": ("training", "the losses of steps 21 to 500, recipes seed and gist"),
+    "names": ("sampling", "the names sampled from given uniforms: all equal"),
 }
-# The checks that a version answers; a port may answer all of CHECKS.
-COLUMNS = [c for c in CHECKS if not c.startswith("intermediate")]
+INNER = ("inner", "inner grads")  # only a port can be asked for these
+COLUMNS = [check for check in CHECKS if check not in INNER]  # the checks of a version
 LEVELS = ("forward", "gradients", "training", "sampling", "stream")
+FIRST_STEPS = 20  # the steps of the check `losses`; `long run` has those after
 
-# The greatest relative difference ‖got - want‖ / ‖want‖ of a tensor that passes.
-# One wrong document of the shuffle is more than any of these.
+# The greatest relative difference ‖got - want‖ / ‖want‖ of a tensor that passes. A single
+# wrong document in the shuffle gives more than any of these.
 TOLERANCES = {
     "float64": dict.fromkeys(CHECKS, 1e-12) | {"moments": 1e-10, "long run": 1e-10},
     "float32": dict.fromkeys(CHECKS, 1e-5) | {"moments": 1e-4, "long run": 1e-3},
@@ -61,7 +47,7 @@ for table in TOLERANCES.values():
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of one case: how far the worst tensor is off, and the first that fails."""
+    """The result of one check in one case: the largest difference, and the first failure."""
 
     case: str
     check: str
@@ -77,17 +63,22 @@ class Finding:
     def saying(self, detail: str) -> "Finding":
         return replace(self, detail=detail)
 
-    def record(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         return asdict(self)
 
 
-# ---------------------------------------------------------------- Comparing
+def failure(case: str, check: str, tensor: str, detail: str) -> Finding:
+    """A finding where no numbers could be compared, with the reason."""
+    return Finding(case, check, False, math.inf, 0.0, tensor, detail)
+
+
+# ---------------------------------------------------------------- Comparing two tensors
 
 
 def difference(got: Any, want: Any) -> tuple[float, str]:
-    """‖got - want‖ / ‖want‖ of a tensor, and where it is worst in words.
+    """‖got - want‖ / ‖want‖ of a tensor, and the place of the largest difference in words.
 
-    Infinite if got is not numbers of the same shape or not all finite; if want is all zero,
+    Infinite if `got` has another shape or is not all finite numbers. If `want` is all zero:
     the absolute ‖got‖.
     """
     try:
@@ -114,7 +105,8 @@ def difference(got: Any, want: Any) -> tuple[float, str]:
 
 
 def flat(x: Any) -> np.ndarray:
-    """Nested lists of numbers, ragged or not -> one row of float64."""
+    """Nested lists of numbers, of equal length or not -> one row of float64. Raises TypeError
+    or ValueError for what is not a number."""
     if isinstance(x, list | tuple):
         return np.concatenate([flat(y) for y in x]) if x else np.zeros(0)
     if isinstance(x, bool | str | dict) or x is None:
@@ -123,7 +115,7 @@ def flat(x: Any) -> np.ndarray:
 
 
 def shape(x: Any) -> Any:
-    """(rows, columns) of nested lists; ragged ones as a list of their rows' shapes."""
+    """(rows, columns) of nested lists; if rows differ in length, a list of their shapes."""
     if isinstance(x, np.ndarray):
         return tuple(x.shape)
     if not isinstance(x, list | tuple):
@@ -136,7 +128,7 @@ def shape(x: Any) -> Any:
 
 
 def place(x: Any, index: int) -> str:
-    """The indices, [i][j], of the number that stands at `index` of flat(x)."""
+    """The indices, such as [i][j], of the number at `index` of flat(x)."""
     if isinstance(x, np.ndarray):
         x = x.tolist()
     if not isinstance(x, list | tuple):
@@ -150,12 +142,13 @@ def place(x: Any, index: int) -> str:
 
 
 def shorten(x: Any) -> str:
+    """The repr of anything, cut to 40 characters."""
     text = repr(x)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def equal(got: Any, want: list[Any], what: str) -> tuple[float, str]:
-    """Lists that must agree entry by entry: the share that does not, and the first."""
+    """Compare lists entry by entry -> (share of entries that differ, the first in words)."""
     if not isinstance(got, list | tuple) or len(got) != len(want):
         return math.inf, f"got {shorten(got)}, want {len(want)} {what}"
     wrong = [i for i, (g, w) in enumerate(zip(got, want)) if g != w]
@@ -168,53 +161,21 @@ def equal(got: Any, want: list[Any], what: str) -> tuple[float, str]:
     return len(wrong) / len(want), text
 
 
-def pairs(case: Case, answer: Case, check: str) -> Iterator[tuple[str, Any, Any]]:
-    """(name, got, want) of each tensor of a check, in order of execution."""
-    want = case["answer"]
-    if check in ("logits", "loss"):
-        yield check, answer[check], want[check]
-    elif check in ("intermediates", "intermediate gradients"):
-        key = "value" if check == "intermediates" else "gradient"
-        tensors = want["intermediates"]
-        given = {i["name"]: i[key] for i in answer["intermediates"] if key == "value" or key in i}
-        for tensor in tensors if key == "value" else reversed(tensors):
-            if tensor["name"] in given:  # a port says which it has
-                yield tensor["name"], given[tensor["name"]], tensor[key]
-    elif check in ("gradients", "permuted batch"):
-        if check == "permuted batch":
-            yield "loss", answer[check]["loss"], want["loss"]
-            answer = answer[check]
-        for name in reversed(want["gradients"]):
-            yield name, answer["gradients"].get(name), want["gradients"][name]
-    elif check in ("losses", "long run"):
-        got, right = answer["losses"], want["losses"]
-        cut = slice(0, 20) if check == "losses" else slice(20, None)
-        if not isinstance(got, list) or len(got) != len(right):
-            yield "losses", got, right
-        else:
-            for step, (g, w) in enumerate(zip(got[cut], right[cut]), 1 + (cut.start or 0)):
-                yield f"loss of step {step}", g, w
-    elif check == "moments":
-        for step, right in want["after"].items():
-            state = answer["after"].get(step) or {}
-            for kind in ("first_moment", "second_moment", "weights"):
-                for name in right[kind]:
-                    got = (state.get(kind) or {}).get(name)
-                    yield f"{kind} of {name} after step {step}", got, right[kind][name]
+# ---------------------------------------------------------------- One check of one case
 
 
 def compare(case: Case, answer: Case, check: str, dtype: str) -> Finding | None:
     """One check of an answer; None where the case or the answer has nothing to compare.
 
-    Whatever the answer holds, this raises nothing: what cannot be compared has failed.
+    Raises nothing, whatever the answer holds: what cannot be compared has failed.
     """
-    if not answered(case, answer, check):
+    if not (asks_for(case, check) or may_add(case, answer, check)):
         return None
     try:
         if check == "names":
             rows = [("names", *equal(answer.get("names"), case["answer"]["names"], "names"))]
         elif check == "stream":
-            rows = stream_rows(case, answer["stream"])
+            rows = compare_streams(case, answer["stream"])
         else:
             rows = [(name, *difference(g, w)) for name, g, w in pairs(case, answer, check)]
     except (KeyError, TypeError, AttributeError, RecursionError) as e:
@@ -228,24 +189,65 @@ def compare(case: Case, answer: Case, check: str, dtype: str) -> Finding | None:
     return Finding(case["id"], check, not failed[0], worst, tolerance, *failed)
 
 
-def answered(case: Case, answer: Case, check: str) -> bool:
-    """Whether a case asks for a check at all, and whether an answer that may leave it out
-    has it. What must be there and is not, is for `compare` to fail."""
+def asks_for(case: Case, check: str) -> bool:
+    """Whether every answer to this case must have what the check compares."""
     want = case["answer"]
     if check == "stream":
-        return "stream" in case and (case["stream"]["documents"] != "names" or check in answer)
-    if check in ("intermediates", "intermediate gradients"):
-        return "intermediates" in want and "intermediates" in answer
-    if check == "permuted batch":
-        return check in answer
+        return "stream" in case and case["stream"]["documents"] != "names"
     if check == "long run":
-        return len(want.get("losses", ())) > 20
-    return {"moments": "after"}.get(check, check) in want
+        return len(want.get("losses", ())) > FIRST_STEPS
+    field = {"grads": "gradients", "moments": "after"}.get(check, check)
+    return check not in (*INNER, "order") and field in want
 
 
-def stream_rows(case: Case, given: Any) -> list[tuple[str, float, str]]:
+def may_add(case: Case, answer: Case, check: str) -> bool:
+    """Whether an answer has something to compare that it could have left out."""
+    if check == "stream":
+        return "stream" in case and "stream" in answer
+    if check in INNER:
+        return "intermediates" in case["answer"] and "intermediates" in answer
+    return check == "order" and check in answer
+
+
+def pairs(case: Case, answer: Case, check: str) -> Iterator[tuple[str, Any, Any]]:
+    """(name, got, want) of each tensor of a check, in order of execution."""
+    want = case["answer"]
+    if check in ("logits", "loss"):
+        yield check, answer[check], want[check]
+    elif check in INNER:
+        key = "value" if check == "inner" else "gradient"
+        tensors = want["intermediates"]
+        given = {i["name"]: i[key] for i in answer["intermediates"] if key == "value" or key in i}
+        for tensor in tensors if key == "value" else reversed(tensors):
+            if tensor["name"] in given:  # a port may give any of them
+                yield tensor["name"], given[tensor["name"]], tensor[key]
+    elif check in ("grads", "order"):
+        if check == "order":
+            answer = answer["order"]
+            yield "loss", answer["loss"], want["loss"]
+        for name in reversed(want["gradients"]):
+            yield name, answer["gradients"].get(name), want["gradients"][name]
+    elif check in ("losses", "long run"):
+        got, right = answer["losses"], want["losses"]
+        steps = slice(0, FIRST_STEPS) if check == "losses" else slice(FIRST_STEPS, None)
+        if not isinstance(got, list) or len(got) != len(right):
+            yield "losses", got, right
+        else:
+            for step, (g, w) in enumerate(zip(got[steps], right[steps]), 1 + (steps.start or 0)):
+                yield f"loss of step {step}", g, w
+    elif check == "moments":
+        for step, right in want["after"].items():
+            state = answer["after"].get(step) or {}
+            for kind in ("first_moment", "second_moment", "weights"):
+                for name in right[kind]:
+                    got = (state.get(kind) or {}).get(name)
+                    yield f"{kind} of {name} after step {step}", got, right[kind][name]
+
+
+def compare_streams(case: Case, given: Any) -> list[tuple[str, float, str]]:
+    """(name, difference, detail) of everything that comes from the random stream (S1, S3)."""
     rows = [("shuffle", *equal(given["shuffled"], case["documents"], "documents"))]
-    if "letters" in given:  # a port is told them
+    if "letters" in given:  # only versions are asked: a port is told the letters
         rows.append(("letters", *equal(given["letters"], list(case["letters"]), "letters")))
     for name, want in case["start"]["weights"].items():
         rows.append((f"initial {name}", *difference(given["weights"].get(name), want)))

@@ -1,4 +1,4 @@
-"""Versions held against 01 from where a run stands, whichever version brought it there."""
+"""Check versions against 01 from a checkpoint of a run, whichever version wrote it."""
 
 import json
 import random
@@ -6,68 +6,85 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import microgpt
+from microgpt import Config
 
 from microgpt_lab.runs import documents, run_folder
 from microgpt_lab.runs.checkpoints import Checkpoint
 from microgpt_lab.verification import vectors, verify
-from microgpt_lab.verification.cases import Case, Plan
+from microgpt_lab.verification.cases import Case
 
 STEPS = 20
-BATCH = 4  # documents a step at most: 01 has to take these steps too
+BATCH = 4  # documents of a step at most: 01 has to take these steps too
 NAMES = 20
 
 
 def case_of(checkpoint: Checkpoint) -> Case:
-    """The question that a checkpoint asks, with 01's answer: the next 20 steps on the run's
-    own documents, and names. Raises InputError if these are not at hand."""
+    """A case that starts from a checkpoint, with 01's answer: the next 20 steps on the run's
+    own documents, then names. Raises InputError if these documents cannot be read."""
     plan = checkpoint.plan
     config = replace(
         plan.config,
-        steps=max(plan.config.steps, checkpoint.step + STEPS),  # a run that has ended goes on
+        steps=max(plan.config.steps, checkpoint.step + STEPS),  # also if the run has ended
         batch_size=min(plan.config.batch_size, BATCH),
     )
-    found = documents.prepare(config, plan.data, plan.seed, plan.held_out, plan.digest)
-    first = checkpoint.step * config.batch_size
-    count = min(len(found.train), STEPS * config.batch_size)
-    docs = [found.train[(first + i) % len(found.train)] for i in range(count)]
-    # The case's documents count from its own step 0: turned so that the step meets them.
-    docs = [docs[(i - first) % count] for i in range(count)]
-    start = {
-        part: {name: rows.tolist() for name, rows in matrices.items()}
-        for part, matrices in checkpoint.snapshot._asdict().items()
-        if part != "step"
-    }
-    tokenizer, rng = plan.tokenizer, random.Random(plan.seed)
+    docs = next_documents(checkpoint, config)
+    rng = random.Random(plan.seed)
     case: Case = {
         "format": vectors.FORMAT,
         "id": f"step {checkpoint.step:,}",
-        "why": "From where a run stands.",
+        "why": "It starts from a run's checkpoint.",
         "rules": ["S13.1"],
         "config": asdict(config),
         "letters": plan.letters,
         "documents": docs,
-        "tokens": [tokenizer.encode(doc) for doc in docs],
-        "start": start | {"step": checkpoint.step},
+        "tokens": [plan.tokenizer.encode(doc) for doc in docs],
+        "start": start_of(checkpoint),
         "steps": STEPS,
         "prompt": "",
         "count": NAMES,
         "uniforms": [rng.random() for _ in range(NAMES * (config.block_size + 1))],
     }
+    case["zero_gradients"] = zero_gradients(case)
+    return case | {"answer": vectors.solve(case)}
+
+
+def next_documents(checkpoint: Checkpoint, config: Config) -> list[str]:
+    """The documents of the next 20 steps, in such an order that step `checkpoint.step` of a
+    run on these alone takes the same ones (S1.4)."""
+    plan = checkpoint.plan
+    found = documents.prepare(config, plan.data, plan.seed, plan.held_out, plan.digest)
+    first = checkpoint.step * config.batch_size
+    count = min(len(found.train), STEPS * config.batch_size)
+    docs = [found.train[(first + i) % len(found.train)] for i in range(count)]
+    return [docs[(i - first) % count] for i in range(count)]
+
+
+def start_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint's snapshot as plain lists."""
+    parts = checkpoint.snapshot._asdict()
+    step = parts.pop("step")
+    lists = {
+        part: {name: rows.tolist() for name, rows in matrices.items()}
+        for part, matrices in parts.items()
+    }
+    return lists | {"step": step}
+
+
+def zero_gradients(case: Case) -> list[str]:
+    """The weights, by the end of their names, whose gradient in the first batch is zero."""
     config, snapshot = vectors.question(case)
-    batch = next(microgpt.batches(config, tokenizer, docs, snapshot.step))[0]
-    gradients = microgpt.loss_and_grads(microgpt.create(config, snapshot), batch)[1]
+    tokenizer = microgpt.Tokenizer(case["letters"])
+    batch, _ = next(microgpt.batches(config, tokenizer, case["documents"], snapshot.step))
+    _, gradients = microgpt.loss_and_grads(microgpt.create(config, snapshot), batch)
     zero = {name.split(".")[-1] for name, rows in gradients.items() if not any(map(any, rows))}
-    case["zero_gradients"] = sorted(zero)
-    plan_of_it = Plan(
-        case["id"], "", "", "", config, names=NAMES, steps=STEPS, zeros=" ".join(zero)
-    )
-    return case | {"answer": vectors.solve(plan_of_it, case, tokenizer)}
+    return sorted(zero)
 
 
-def run_all(path: Path, names: Sequence[str], jobs: int) -> list[verify.Row]:
-    """Rows of `verify`, from a run or a checkpoint."""
+def run_all(path: Path, names: Sequence[str], jobs: int) -> list[verify.VersionResult]:
+    """The results of versions from a run's newest checkpoint, or from one checkpoint."""
     case = case_of(run_folder.load(path))
     with tempfile.TemporaryDirectory() as folder:
         cases = Path(folder) / "cases.json"

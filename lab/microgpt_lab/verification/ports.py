@@ -1,7 +1,7 @@
-"""Ports in any language: put the cases to a program, or read its answers from a file.
+"""Verify a port in any language: give it the cases, or read its answers from a file.
 
-The protocol is described in `spec/README.md`. Whatever a port does (crash, hang, print
-rubbish, answer for another case), the outcome is a line that says so, and a failure.
+The protocol is described in `spec/README.md`. If a port crashes, hangs, prints something else
+or answers for another case, that is a failure, and one line says so.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from typing import Any
 from microgpt import InputError
 
 from rich.console import Console
-from rich.table import Table
 
-from microgpt_lab.verification import checks, diagnosis
+from microgpt_lab.verification import checks, diagnosis, output
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import Finding
+
+WIDTH = 15  # of the table's first column: all columns together have 80
 
 
 @dataclass
 class Reply:
-    """What a port said to one case, and what is to be said of it."""
+    """A port's answer to one case, and the findings."""
 
     case: Case
     answer: Case = field(default_factory=dict)
@@ -39,7 +40,7 @@ class Reply:
 
 
 def question(case: Case) -> Case:
-    """A case without its answer, and without a shuffle of documents that it does not hold."""
+    """A case without its answer. Without `stream` too, if its documents are not in the file."""
     asked = {key: value for key, value in case.items() if key not in ("answer", "why", "made_by")}
     if asked.get("stream", {}).get("documents") == "names":
         del asked["stream"]
@@ -47,12 +48,15 @@ def question(case: Case) -> Case:
 
 
 def run_program(command: str, cases: Sequence[Case], timeout: float) -> list[Reply]:
-    """Start the program once for each case; `timeout` in seconds for each."""
-    return [judge(put(command, case, timeout)) for case in cases]
+    """Start the program once for each case; `timeout` in seconds for each. Raises InputError
+    if it cannot be started, or if there is no case."""
+    if not cases:
+        raise InputError("there is no case to verify with: microgpt vectors makes them")
+    return judge_all([ask_program(command, case, timeout) for case in cases])
 
 
-def put(command: str, case: Case, timeout: float) -> Reply:
-    """One case to one run of the program."""
+def ask_program(command: str, case: Case, timeout: float) -> Reply:
+    """The reply of one run of the program to one case."""
     try:
         process = subprocess.Popen(
             shlex.split(command),
@@ -67,21 +71,25 @@ def put(command: str, case: Case, timeout: float) -> Reply:
     try:
         out, err = process.communicate(json.dumps(question(case)).encode(), timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its children too
+        os.killpg(process.pid, signal.SIGKILL)  # the processes that it started too
         process.communicate()
         return Reply(case, error=f"it gave no answer within {timeout:g} s and was stopped")
     if process.returncode:
-        lines = err.decode(errors="replace").strip().splitlines()
-        said = f": {checks.shorten(lines[-1])}" if lines else ""
-        if process.returncode < 0:
-            name = signal.Signals(-process.returncode).name
-            return Reply(case, error=f"it crashed with {name}{said}")
-        return Reply(case, error=f"it ended with status {process.returncode}{said}")
+        return Reply(case, error=how_it_ended(process.returncode, err))
     return read_answer(case, out)
 
 
+def how_it_ended(status: int, errors: bytes) -> str:
+    """A program's exit status and the last line of its errors, in words."""
+    lines = errors.decode(errors="replace").strip().splitlines()
+    said = f": {checks.shorten(lines[-1])}" if lines else ""
+    if status < 0:
+        return f"it crashed with {signal.Signals(-status).name}{said}"
+    return f"it ended with status {status}{said}"
+
+
 def read_answer(case: Case, raw: bytes) -> Reply:
-    """Output -> reply, with an error if it is not a JSON object."""
+    """A program's output -> reply, with an error if that is not a JSON object."""
     if not raw.strip():
         return Reply(case, error="it wrote nothing to standard output")
     try:
@@ -94,25 +102,13 @@ def read_answer(case: Case, raw: bytes) -> Reply:
 
 
 def read_results(path: Path, cases: Sequence[Case]) -> list[Reply]:
-    """Answers that were written to a file: a JSON list of them, or one a line."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as e:
-        why = getattr(e, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"cannot read --results {str(path)!r}: {why}") from None
-    try:
-        whole = json.loads(text)
-        answers = whole if isinstance(whole, list) else [whole]
-    except (ValueError, RecursionError):
-        answers = []
-        for number, line in enumerate(text.splitlines(), 1):
-            try:
-                answers += [json.loads(line)] if line.strip() else []
-            except (ValueError, RecursionError) as e:
-                raise InputError(f"--results {str(path)!r}, line {number}: not JSON: {e}") from None
+    """Replies from a file with answers: a JSON list of them, or one answer a line. Raises
+    InputError if it is not that, or if there is no case."""
+    if not cases:
+        raise InputError("there is no case to verify with: microgpt vectors makes them")
     known = {case["id"]: case for case in cases}
     given: dict[str, Any] = {}
-    for answer in answers:
+    for answer in read_list(path):
         key = answer.get("id") if isinstance(answer, dict) else None
         if not isinstance(key, str) or key not in known:
             said = checks.shorten(key if isinstance(answer, dict) else answer)
@@ -121,21 +117,56 @@ def read_results(path: Path, cases: Sequence[Case]) -> list[Reply]:
             raise InputError(f"--results {str(path)!r}: case {key} is answered twice")
         given[key] = answer
     silent = "it is not in the file"
-    return [
-        judge(Reply(case, given[key]) if key in given else Reply(case, error=silent))
+    replies = [
+        Reply(case, given[key]) if key in given else Reply(case, error=silent)
         for key, case in known.items()
     ]
+    return judge_all(replies)
+
+
+def read_list(path: Path) -> list[Any]:
+    """The values of a JSON list, or of a file with one JSON value a line. Raises InputError."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as e:
+        why = getattr(e, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"cannot read --results {str(path)!r}: {why}") from None
+    try:
+        whole = json.loads(text)
+        return whole if isinstance(whole, list) else [whole]
+    except (ValueError, RecursionError):
+        values = []
+        for number, line in enumerate(text.splitlines(), 1):
+            try:
+                values += [json.loads(line)] if line.strip() else []
+            except (ValueError, RecursionError) as e:
+                raise InputError(f"--results {str(path)!r}, line {number}: not JSON: {e}") from None
+        return values
 
 
 # ---------------------------------------------------------------- Judging
 
 
-def judge(reply: Reply) -> Reply:
-    """Compare an answer on every check of the levels that it has."""
+def judge_all(replies: list[Reply]) -> list[Reply]:
+    """Compare all answers. The levels that a port has are those of any of its answers: an
+    answer that has nothing to compare fails if its case asks for one of these levels."""
+    for reply in replies:
+        judge_reply(reply)
+    levels = {level for reply in replies for level in levels_of(reply)}
+    for reply in replies:
+        if not reply.findings and (left_out := levels & asked_levels(reply.case)):
+            said = f"its levels are {', '.join(reply.answer['levels'])}: nothing to compare here, "
+            said += f"but other answers have {in_order(left_out)}"
+            reply.findings = [checks.failure(reply.case["id"], "answer", "", said)]
+    return replies
+
+
+def judge_reply(reply: Reply) -> Reply:
+    """Compare one answer in every check of its levels; no finding where the case asks for
+    none of them."""
     reply.error = reply.error or complaint(reply.case, reply.answer)
     if reply.error:
-        broken = Finding(reply.case["id"], "answer", False, float("inf"), 0.0)
-        reply.findings = [broken.saying(reply.error)]
+        reply.findings = [checks.failure(reply.case["id"], "answer", "", reply.error)]
         return reply
     for check, (level, _) in checks.CHECKS.items():
         if level in reply.answer["levels"]:
@@ -145,7 +176,7 @@ def judge(reply: Reply) -> Reply:
 
 
 def complaint(case: Case, answer: Case) -> str:
-    """What is wrong with an answer before any number is looked at; "" if nothing."""
+    """What is wrong with an answer before its numbers are compared; "" if nothing."""
     if answer.get("id") != case["id"]:
         return f"it answered for case {checks.shorten(answer.get('id'))}, asked was {case['id']!r}"
     levels = answer.get("levels")
@@ -162,50 +193,75 @@ def complaint(case: Case, answer: Case) -> str:
     return ""
 
 
+def levels_of(reply: Reply) -> list[str]:
+    """The levels that an answer has; none if it cannot be used."""
+    return [] if reply.error else list(reply.answer["levels"])
+
+
+def asked_levels(case: Case) -> set[str]:
+    """The levels of the checks that a case asks for."""
+    return {level for check, (level, _) in checks.CHECKS.items() if checks.asks_for(case, check)}
+
+
+def in_order(levels: Iterable[str]) -> str:
+    """Levels as a text, in the order of LEVELS."""
+    return ", ".join(sorted(levels, key=checks.LEVELS.index))
+
+
 def passed(replies: Sequence[Reply]) -> bool:
-    """Whether every case was answered and every finding passed."""
-    return bool(replies) and all(r.findings and all(f.passed for f in r.findings) for r in replies)
+    """Whether there is a finding, and every finding passed."""
+    findings = [finding for reply in replies for finding in reply.findings]
+    return bool(findings) and all(finding.passed for finding in findings)
 
 
 def diagnose(replies: Sequence[Reply], patience: float = 60.0) -> list[str]:
-    """What is wrong with a port, in words; see diagnosis.diagnose."""
+    """What is wrong with a port, in words; see diagnosis.diagnose. `patience` in seconds."""
     given = [r for r in replies if not r.error]
     answered = [diagnosis.Answered(r.case, r.answer, r.findings, r.dtype) for r in given]
     return diagnosis.diagnose(answered, patience=patience)
 
 
-def show(replies: Sequence[Reply], console: Console) -> None:
-    """A row a case, a column a check; below, the first finding of each and what it means."""
+# ---------------------------------------------------------------- Showing
+
+
+def show_replies(replies: Sequence[Reply], console: Console) -> None:
+    """A row for each case, a column for each check. Below the table: the first failure of each
+    case, the diagnosis, and the levels that passed."""
     asked = [c for c in checks.CHECKS if any(f.check == c for r in replies for f in r.findings)]
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("case", no_wrap=True, max_width=14)
-    for check in asked:
-        table.add_column(checks.HEADS.get(check, check), justify="right", no_wrap=True)
+    table = output.table_of_checks("case", WIDTH, asked)
     for reply in replies:
-        cells = {f.check: mark(f) for f in reply.findings}
-        row = [cells.get(check, "[dim]–[/]") for check in asked]
-        table.add_row(reply.case["id"], *(["[red]no answer[/]"] if reply.error else row))
+        cells = {finding.check: output.cell(finding) for finding in reply.findings}
+        row = [cells.get(check, output.cell(None)) for check in asked]
+        table.add_row(output.printable(reply.case["id"]), *row)
     console.print(table)
     for reply in replies:
         failed = [f for f in reply.findings if not f.passed]
         for finding in failed[:1]:
-            console.print(f"[red]✗[/] {finding.line()}", highlight=False, soft_wrap=True)
+            output.print_failure(console, finding.line())
     for line in diagnose(replies):
-        console.print(f"[bold]→[/] {line}", highlight=False, soft_wrap=True)
-    levels = sorted({level for r in replies for level in r.answer.get("levels", ()) if not r.error})
+        output.print_explanation(console, line)
     if passed(replies):
-        have = [level for level in checks.LEVELS if level in levels]
-        console.print(f"[green]passed[/] every case on: {', '.join(have)}")
+        for line in certified(replies):
+            output.print_line(console, "passed", "green", line)
+    elif not any(reply.findings for reply in replies):
+        output.print_failure(console, "no case asks for the levels of this port")
 
 
-def mark(finding: Finding) -> str:
-    if not finding.passed:
-        return "[red]✗[/]"
-    return "[green]=[/]" if finding.worst == 0 else f"[green]{finding.worst:.0e}[/]"
+def certified(replies: Sequence[Reply]) -> list[str]:
+    """Which levels passed, and in how many cases if not in all that ask for them."""
+    everywhere, lines = [], []
+    for level in checks.LEVELS:
+        asked = [r for r in replies if level in asked_levels(r.case)]
+        answered = [r for r in asked if level in levels_of(r)]
+        if answered and len(answered) == len(asked):
+            everywhere.append(level)
+        elif answered:
+            lines.append(f"{len(answered)} of the {len(asked)} cases that ask for it on: {level}")
+    return ([f"every case on: {', '.join(everywhere)}"] if everywhere else []) + lines
 
 
-def record(replies: Sequence[Reply]) -> dict[str, Any]:
-    """The whole run for machines."""
+def replies_record(replies: Sequence[Reply]) -> dict[str, Any]:
+    """The whole run as plain data, for --json."""
     return {
         "format": "microgpt-verify-port/1",
         "passed": passed(replies),
@@ -213,7 +269,7 @@ def record(replies: Sequence[Reply]) -> dict[str, Any]:
             {
                 "id": r.case["id"],
                 "error": r.error,
-                "findings": [f.record() for f in r.findings],
+                "findings": [f.fields() for f in r.findings],
             }
             for r in replies
         ],

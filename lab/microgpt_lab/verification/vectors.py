@@ -1,7 +1,7 @@
-"""Golden vectors: what 01 computes in small cases, each chosen by the mistake it catches.
+"""Golden vectors: the questions of all cases with 01's answers, as files in `spec/vectors/`.
 
-`microgpt vectors` writes them to `spec/vectors/`. They carry their initial weights and their
-uniforms inside, so that a port needs no random generator of Python's. Only 01 makes them.
+`microgpt vectors` writes them, with 01 and no other version. They contain the initial weights
+and the uniforms, so a port does not need Python's random generator.
 """
 
 import functools
@@ -20,17 +20,17 @@ from microgpt import Config, Snapshot, Tokenizer
 from microgpt_lab.base.json_text import dump
 from microgpt_lab.base.trace import numbers, patched, recording
 from microgpt_lab.base.versions import ROOT
-from microgpt_lab.verification.cases import PLANS, Case, Plan
+from microgpt_lab.verification.cases import PLANS, Case, CasePlan
 
 FORMAT = "microgpt-vectors/1"
 FOLDER = ROOT / "spec" / "vectors"
-KEPT = (1, 2, 3, 20)  # the steps after which weights and moments are kept
+KEPT = (1, 2, 3, 20)  # the steps after which weights and moments are recorded
 
 # ---------------------------------------------------------------- One case
 
 
-def make(plan: Plan) -> Case:
-    """Compute a case with 01: the question, then the answer in order of execution."""
+def make(plan: CasePlan) -> Case:
+    """Compute a case with 01: the question, then the answer."""
     rng = random.Random(plan.seed)
     docs = plan.docs.split() or microgpt.load_documents()
     given = list(docs)
@@ -65,7 +65,7 @@ def make(plan: Plan) -> Case:
         case["stream"] = {"seed": plan.seed, "documents": given}
     elif plan.stream:
         case["stream"] = {"seed": plan.seed, "documents": "names"}
-    return case | {"answer": solve(plan, case, tokenizer)}
+    return case | {"answer": solve(case)}
 
 
 def replay(
@@ -75,20 +75,23 @@ def replay(
     docs: Sequence[str],
     steps: int,
 ) -> Snapshot:
+    """The snapshot after that many steps of 01."""
     state = microgpt.create(config, snapshot)
     for _ in microgpt.train(state, islice(microgpt.batches(config, tokenizer, docs), steps)):
         pass
     return microgpt.export(state)
 
 
-def solve(plan: Plan, case: Case, tokenizer: Tokenizer) -> Case:
-    """What 01 answers to a case."""
-    config, start = plan.config, Snapshot(**case["start"])
+def solve(case: Case) -> Case:
+    """01's answer to a question. Raises ValueError if a gradient is all zero and the case
+    does not say so."""
+    config, start = question(case)
+    tokenizer = Tokenizer(case["letters"])
     answer: Case = {}
     if case["steps"]:
         todo = list(microgpt.batches(config, tokenizer, case["documents"], start.step))
         answer |= first_batch(config, start, todo[0][0])
-        refuse_zeros(plan, answer["gradients"])
+        refuse_zeros(case, answer["gradients"])
         state, losses, after = microgpt.create(config, start), [], {}
         for loss in microgpt.train(state, islice(todo, case["steps"])):
             losses.append(loss)
@@ -96,18 +99,18 @@ def solve(plan: Plan, case: Case, tokenizer: Tokenizer) -> Case:
                 after[str(len(losses))] = microgpt.export(state)._asdict()
         answer |= {"losses": losses, "after": after}
     state = microgpt.create(config, start)
-    tokens = sample(microgpt, state, config, tokenizer, case, plan.names)
+    tokens = sample(microgpt, state, config, tokenizer, case)
     answer["sampled_tokens"] = tokens
     answer["names"] = [tokenizer.decode(name) for name in tokens]
     return answer
 
 
-def refuse_zeros(plan: Plan, gradients: dict[str, Any]) -> None:
-    """A gradient that is all zero proves nothing, so that a case must own up to it."""
+def refuse_zeros(case: Case, gradients: dict[str, Any]) -> None:
+    """A gradient that is all zero proves nothing, so the case must list its weight."""
     zero = {name for name, rows in gradients.items() if not any(map(any, rows))}
-    owned = {name for name in gradients if name.split(".")[-1] in plan.zeros.split()}
-    if zero != owned:
-        raise AssertionError(f"case {plan.id}: zero gradients {zero}, said {owned}")
+    listed = {name for name in gradients if name.split(".")[-1] in case["zero_gradients"]}
+    if zero != listed:
+        raise ValueError(f"case {case['id']}: zero gradients {zero}, listed are {listed}")
 
 
 def sample(
@@ -116,9 +119,8 @@ def sample(
     config: Config,
     tokenizer: Tokenizer,
     case: Case,
-    count: int,
 ) -> list[list[int]]:
-    """Names that a version draws from a case's uniforms, each a list of tokens (S11)."""
+    """The names that a version samples with a case's uniforms, each a list of tokens (S11)."""
     shared = getattr(module, "microgpt", module)
     drawn = iter(case["uniforms"])
     names = shared.generate(
@@ -128,41 +130,41 @@ def sample(
         lambda: next(drawn),
         tokenizer.encode(case["prompt"])[1:-1],
     )
-    return list(islice(names, count))
+    return list(islice(names, case["count"]))
 
 
 def question(case: Case) -> tuple[Config, Snapshot]:
-    """The recipe and the state that a case starts from."""
+    """The recipe and the snapshot that a case starts from."""
     return Config(**case["config"]), Snapshot(**case["start"])
 
 
-# ---------------------------------------------------------------- The forward pass, watched
+# ---------------------------------------------------------------- The recorded forward pass
 
 
 def first_batch(config: Config, start: Snapshot, batch: list[list[int]]) -> Case:
-    """Logits, loss, all gradients and every intermediate of one batch, from 01's graph."""
+    """Logits, loss, all gradients and every named value of one batch, from 01's graph."""
     state = microgpt.create(config, start)
-    watched: list[dict[str, list[Any]]] = []
-    with recording(state, lambda: watched[-1]):
+    documents: list[dict[str, list[Any]]] = []
+    with recording(state, lambda: documents[-1]):
         inner = microgpt.forward
 
         def forward(config: Config, w: Any, token: int, position: int, cache: Any) -> Any:
-            if position == 0:
-                watched.append({})
+            if position == 0:  # a new document
+                documents.append({})
             return inner(config, w, token, position, cache)
 
         with patched(forward=forward):
             loss = microgpt.loss_and_backward(state, batch)
-    names = list(watched[0])
+    names = list(documents[0])
     return {
-        "logits": [numbers(document["logits"], "data") for document in watched],
+        "logits": [numbers(document["logits"], "data") for document in documents],
         "loss": loss,
         "gradients": microgpt.to_rows(state, "grad"),
         "intermediates": [
             {
                 "name": name,
-                "value": [numbers(document[name], "data") for document in watched],
-                "gradient": [numbers(document[name], "grad") for document in watched],
+                "value": [numbers(document[name], "data") for document in documents],
+                "gradient": [numbers(document[name], "grad") for document in documents],
             }
             for name in names
         ],
@@ -173,16 +175,17 @@ def first_batch(config: Config, start: Snapshot, batch: list[list[int]]) -> Case
 
 
 def text(case: Case) -> str:
+    """The content of a case's file."""
     return dump(case) + "\n"
 
 
 def made_by() -> str:
-    """What the last digits depend on: `sum`, `exp` and `log` are the interpreter's."""
+    """The interpreter and processor: `sum`, `exp` and `log` depend on them in the last digit."""
     return f"CPython {'.'.join(platform.python_version_tuple()[:2])}, {platform.machine()}"
 
 
-def write(folder: Path = FOLDER) -> list[Path]:
-    """Compute all cases with 01 and write a file each; returns the files."""
+def write_vectors(folder: Path = FOLDER) -> list[Path]:
+    """Compute all cases with 01 and write one file for each -> the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for plan in PLANS:
@@ -192,21 +195,21 @@ def write(folder: Path = FOLDER) -> list[Path]:
     return paths
 
 
-# A variant is the same program run in another way, often compiled anew for each recipe: these
-# two cases between them ask for every check.
+# A variant is the same program run in another way, and often compiles again for each recipe.
+# These two cases together ask for every check.
 FOR_VARIANTS = ("ragged-batch", "seed")
 
 
-def read_for(variant: str) -> list[Case]:
-    """The cases that a variant of a version is put to; all for the version itself."""
-    return [case for case in read() if not variant or case["id"] in FOR_VARIANTS]
+def vectors_for(variant: str) -> list[Case]:
+    """The cases for a variant of a version; all cases for the version itself, variant ""."""
+    return [case for case in read_vectors() if not variant or case["id"] in FOR_VARIANTS]
 
 
-def read(folder: Path = FOLDER) -> list[Case]:
-    """All cases, in the order of PLANS."""
+def read_vectors(folder: Path = FOLDER) -> list[Case]:
+    """All cases, in the order of PLANS. Raises InputError if one cannot be read."""
     try:
         return [json.loads((folder / f"{plan.id}.json").read_text()) for plan in PLANS]
     except (OSError, ValueError) as e:
         raise microgpt.InputError(
-            f"cannot read golden vectors: {e}; run: microgpt vectors"
+            f"cannot read the golden vectors: {e}: microgpt vectors makes them"
         ) from None
