@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from microgpt_lab.base.plots import COLOURS, save
-from microgpt_lab.base.versions import find
+from microgpt_lab.base.versions import find, readable
 from microgpt_lab.benchmark import crossovers
 
 FLOOR: Any = {"color": "black", "lw": 1.1, "ls": (0, (1, 1.5))}
@@ -32,9 +32,9 @@ def title_of(row: Record) -> str:
 
 def colour(row: Record) -> str:
     """That of its framework, in the order of the tree; grey where there is none."""
-    found = find()
-    frameworks = list(dict.fromkeys(v.framework for v in found.values() if v.framework))
-    mine = found[row["version"]].framework if row["version"] in found else ""
+    found = {version.name: version.framework for version in readable()}
+    frameworks = list(dict.fromkeys(filter(None, found.values())))
+    mine = found.get(row["version"])
     return PALETTE[frameworks.index(mine) % len(PALETTE)] if mine else "#4d4d4d"
 
 

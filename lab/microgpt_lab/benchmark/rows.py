@@ -17,7 +17,7 @@ from typing import Any
 from microgpt import InputError
 
 from microgpt_lab.base import options
-from microgpt_lab.base.versions import Version, pick
+from microgpt_lab.base.versions import Version, pick, readable
 from microgpt_lab.benchmark import lower_bound
 
 TURN = 0.12  # seconds that a row computes in a round, at the least
@@ -88,7 +88,7 @@ def rows(names: Sequence[str], dtype: str | None, device: str) -> list[Row]:
 
 def devices() -> list[str]:
     """All that some version computes on."""
-    return sorted({name for version in pick([]) for name in version.devices})
+    return sorted({name for version in readable() for name in version.devices})
 
 
 # ---------------------------------------------------------------- Processes
