@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -209,7 +210,7 @@ def pick(names: Sequence[str]) -> list[Version]:
     if names:
         chosen = [folder_of(name, known) for name in names]
     else:
-        for one, other in zip(known, known[1:]):
+        for one, other in pairwise(known):
             if one[:2] == other[:2]:
                 raise InputError(same_number(one, other))
         chosen = known

@@ -17,11 +17,11 @@ PROGRAM = ROOT / REFERENCE / "microgpt.py"
 README = ROOT / REFERENCE / "README.md"
 START, END = "<!-- lines -->", "<!-- /lines -->"
 
-ALGORITHM = "algorithm: tokens, autograd, model, loss, Adam, training, sampling"
-INTERFACE = "interface: the functions that every version has"
-DATA = "data: recipes and documents"
+ALGORITHM = "algorithm: tokens to sampling"
+INTERFACE = "interface of a version"
+DATA = "data: recipes, documents"
 COMMAND_LINE = "command line"
-CHECKS = "checks: code that only refuses what cannot work"
+CHECKS = "checks that only refuse"
 IMPORTS = "imports"
 PARTS = (ALGORITHM, INTERFACE, DATA, COMMAND_LINE, CHECKS, IMPORTS)
 
@@ -105,7 +105,7 @@ def name_of(node: ast.stmt) -> str:
 
 def show_lines(counts: dict[str, int], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("lines of code", max_width=44)
+    table.add_column("lines of code")
     table.add_column("01", justify="right")
     table.add_column("published", justify="right")
     for name, mine, published in table_rows(counts):
