@@ -24,11 +24,9 @@ def test_each_line_of_code_belongs_to_one_part():
 
 
 def test_blanks_comments_and_docstrings_are_no_code():
-    source = (
-        '"""Text."""\n\nx = 1  # one\n# two\n\n\ndef f():\n    """Text,\n    more."""\n    y = [\n'
-    )
-    source += "        1,\n    ]\n"
-    assert code_line_numbers(source) == {3, 7, 10, 11, 12}
+    text = ['"""Text."""', "", "x = 1  # one", "# two", "def f():", '    """Text,', '    more."""']
+    source = "\n".join([*text, "    y = [", "        1,", "    ]", ""])
+    assert code_line_numbers(source) == {3, 5, 8, 9, 10}
 
 
 def test_a_section_of_no_part_is_refused():
@@ -44,5 +42,5 @@ def test_a_check_that_has_left_the_program_is_told():
 
 def test_a_readme_without_markers_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("# 01\n")
-    with pytest.raises(InputError, match="README.md needs the lines <!-- lines -->"):
+    with pytest.raises(InputError, match="needs the lines <!-- lines"):
         reference_lines.write_lines(reference_lines.count_parts(SOURCE), tmp_path / "README.md")
