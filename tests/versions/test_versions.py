@@ -79,6 +79,11 @@ REFUSED = {
 }
 
 
+def rule(said):
+    """A rule that a version breaks, and where it is explained."""
+    return f"{said} ({versions.GUIDE})"
+
+
 def run(name, *arguments, **environment):
     version = FOUND[name]
     return subprocess.run(
@@ -113,9 +118,10 @@ def test_prints_the_names_that_the_reference_prints(name, recipe):
     if FOUND[name].missing:
         pytest.skip(FOUND[name].missing)
     status, output, errors = ran(name)[AS_REFERENCE[recipe]]
+    wanted = names(ran(versions.REFERENCE)[AS_REFERENCE[recipe]][1])
     assert status == 0, errors
-    assert len(names(output)) == 20
-    assert names(output) == names(ran(versions.REFERENCE)[AS_REFERENCE[recipe]][1])
+    assert len(wanted) == 20
+    assert names(output) == wanted, rule("the program prints the same names as 01")
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -124,17 +130,25 @@ def test_bad_input_is_one_line_and_status_2(name, arguments):
     if FOUND[name].missing:
         pytest.skip(FOUND[name].missing)
     status, _, errors = ran(name)["--steps", "2", *arguments]
-    assert status == 2
-    assert re.fullmatch(rf"error: .*({REFUSED[arguments]}).*\n", errors), errors
+    said = f"{' '.join(arguments)} is refused with status 2 and one line, not {status}: {errors}"
+    assert status == 2, rule(said)
+    assert re.fullmatch(rf"error: .*({REFUSED[arguments]}).*\n", errors), rule(said)
 
 
-@pytest.mark.parametrize("name", [n for n in OTHERS if FOUND[n].framework])
-def test_a_missing_framework_is_one_line_with_the_command(name, tmp_path):
-    broken = tmp_path / f"{FOUND[name].framework.split('.')[0]}.py"
-    broken.write_text(f"raise ModuleNotFoundError('gone', name={broken.stem!r})")
-    done = run(name, FOUND[name].program, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: \w+ is missing: .*uv run.*\n", done.stderr), done.stderr
+HEAD = 'import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it'
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_first_import_is_01_and_says_how_to_find_it(name):
+    """Python shows this line to somebody who starts the program without uv."""
+    source = FOUND[name].path.read_text()
+    said = f"the first import beside Python's own is the line {HEAD}"
+    assert source.count(f"\n{HEAD}\n") == 1, rule(said)
+    before = ast.parse(source[: source.index(HEAD)])
+    modules = [node.module for node in ast.walk(before) if isinstance(node, ast.ImportFrom)]
+    modules += [a.name for n in ast.walk(before) if isinstance(n, ast.Import) for a in n.names]
+    first = [module.split(".")[0] for module in modules]
+    assert set(first) <= sys.stdlib_module_names, rule(said)
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -145,15 +159,17 @@ def test_no_version_imports_the_lab_or_another_version(name):
             modules = [getattr(node, "module", None)] if isinstance(node, ast.ImportFrom) else []
             modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             for module in filter(None, modules):
-                assert not module.startswith(("microgpt_lab", "version_", "main")), path
+                others = module.startswith(("microgpt_lab", "version_", "main"))
+                assert not others, rule(f"{path.name} imports {module}: of this project only 01")
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_sections_stand_in_the_same_order(name):
     titles = re.findall(r"^# -{64} (.*)$", FOUND[name].path.read_text(), re.MULTILINE)
     order = ["Parameters", "Forward", "Backward", "Loss and training", "Interface"]
-    assert [t for t in titles if t in order] == [t for t in order if t in titles]
-    assert set(order) - {"Backward"} <= set(titles)
+    wanted = [title for title in order if title in titles or title != "Backward"]
+    said = f"the sections are {', '.join(wanted)} in this order, each under a ruler of 64 dashes"
+    assert [title for title in titles if title in order] == wanted, rule(said)
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -162,20 +178,33 @@ def test_readme_quotes_its_own_code_and_fits_a_screen(name):
     text = (folder / "README.md").read_text()
     sources = [path.read_text() for path in folder.glob("*.py")]
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
+    assert blocks, rule("the README quotes the program's idea in a ```python block")
     for block in blocks:
-        assert any(block in source for source in sources), block
-    assert len(text.splitlines()) <= 110
+        said = f"this block of the README stands in no program as it is:\n{block}"
+        assert any(block in source for source in sources), rule(said)
+    said = f"the README has {len(text.splitlines())} lines: it may have 110"
+    assert len(text.splitlines()) <= 110, rule(said)
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_breaking_edits_of_the_readme_are_mutants(name):
     text = (FOUND[name].path.parent / "README.md").read_text()
-    tables = tomllib.loads((mutants.FOLDER / f"{name}.toml").read_text())
+    file = mutants.FOLDER / f"{name}.toml"
+    assert file.exists(), rule(f"there is no spec/mutants/{file.name}")
+    assert "## Break it" in text, rule("the README has a section ## Break it")
+    tables = tomllib.loads(file.read_text())
     wrong = [table for kind, found in tables.items() if kind != "harmless" for table in found]
     known = {table["id"] for table in wrong}  # also those that show with several workers alone
     listed = set(re.findall(r"`([a-z0-9-]+)`", text.split("## Break it")[1]))
-    assert len(listed & known) >= 3, f"{listed} of {known}"
+    said = "## Break it names at least three mutants of spec/mutants, each as `id`"
+    assert len(listed & known) >= 3, rule(f"{said}; of {sorted(known)} it names {listed & known}")
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_nothing_is_left_to_be_written(name):
+    folder = FOUND[name].path.parent
+    for path in (*folder.glob("*.*"), mutants.FOLDER / f"{name}.toml"):
+        assert "TODO" not in path.read_text("utf-8"), rule(f"{path.name} has a TODO left")
 
 
 def test_members_join_by_their_folder_alone():

@@ -1,6 +1,5 @@
 """What a person may set: the numbers of a recipe, and what a version's `create` takes."""
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import Any, get_args
 import microgpt
 from microgpt import Config, InputError
 
+from microgpt_lab.base.hints import hint as hint
 from microgpt_lab.base.versions import Version, pick
 
 
@@ -18,13 +18,6 @@ def recipe(name: str, numbers: Mapping[str, Any]) -> Config:
         raise InputError(f"no recipe {name!r}{hint(name, microgpt.RECIPES)}")
     given = {key: value for key, value in numbers.items() if value is not None}
     return replace(microgpt.RECIPES[name], **given)
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """The nearest of what there is, or all of it."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {near[0]}?" if near else f": there is {', '.join(known)}"
 
 
 def runnable(name: str) -> tuple[Version, Any]:

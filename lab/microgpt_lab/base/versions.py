@@ -1,30 +1,38 @@
-"""The versions in the tree: found by their folders, loaded as modules, each on its own.
+"""The versions in the tree: found by their folders, loaded as modules.
 
-A version is a folder `NN_name` with a `pyproject.toml` whose table `[tool.microgpt]` says what
-it is. Nothing else in the repository names it.
+A version is a folder `NN_name` with a `pyproject.toml`, whose table `[tool.microgpt]` describes it,
+and a program with the functions of SPEC.md, S14. Nothing else in the repository names it. A mistake
+in a version's folder is an InputError of one line. It is raised when that version is asked for, or
+all are, and so stops no command that needs only others.
 """
 
 import difflib
 import importlib.util
 import os
+import re
 import sys
 import tempfile
-import tomllib
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import microgpt
+from microgpt import InputError
+
+from microgpt_lab.base import version_table
 
 ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = "01_pure_python"
+GUIDE = "docs/adding-a-version.md"
 
 
 @dataclass(frozen=True)
 class Version:
-    """What a version's `[tool.microgpt]` table says of it."""
+    """A version as its `[tool.microgpt]` table describes it."""
 
     name: str  # its folder
     title: str
@@ -34,8 +42,8 @@ class Version:
     batched: bool = False
     recipe: str = "seed"
     program: str = "main.py"
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    variables: dict[str, str] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)  # name: options of create()
+    variables: dict[str, str] = field(default_factory=dict)  # environment variables
 
     @property
     def path(self) -> Path:
@@ -43,33 +51,56 @@ class Version:
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot run here, with the command that mends it; None if it can."""
-        if self.framework and importlib.util.find_spec(self.framework) is None:
+        """Why it cannot run here, with the command that installs what is missing; None if it
+        can run."""
+        if self.framework and not installed(self.framework):
             return f"{self.framework} is not installed: uv sync --all-packages"
         return None
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process of its own: a temporary folder of its own too, in which a framework
-        may cache what it compiles without meeting another's half-written file."""
+        """The environment for a process of this version. It has its own temporary folder, so that
+        a framework that caches compiled code never reads a file that another process is writing."""
         folder = Path(tempfile.gettempdir()) / f"microgpt-{self.name}"
         folder.mkdir(exist_ok=True)
         return os.environ | {"TMPDIR": str(folder)}
 
     @property
     def with_variables(self) -> dict[str, str]:
-        """The same for a process that checks, and is not timed: with the variables that the
-        version asks for, where {cache} is that folder."""
+        """The same with the version's own variables, in which {cache} is that folder; for a process
+        that is not timed."""
         own = self.environment
         return {
             name: text.format(cache=own["TMPDIR"]) for name, text in self.variables.items()
         } | own
 
     def load(self) -> Any:
-        """Its module. The reference is the one that all others import."""
+        """Its module; for 01 the module that all others import. Raises InputError if the program
+        raises while it is imported."""
         if self.name == REFERENCE:
             return microgpt
-        return load_source(f"version_{self.name}", self.path)
+        try:
+            return load_source(f"version_{self.name}", self.path)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as e:
+            where = f"{self.name}/{self.program}"
+            raise InputError(f"{where} cannot be imported: {one_line(e, self.path)}") from e
+
+
+def installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # the package of a dotted name is not there
+        return False
+
+
+def one_line(error: BaseException, path: Path) -> str:
+    """Type and text of an exception, and the line of the file at `path` that it passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).parent == path.parent]
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    return f"{text} (line {lines[-1]})" if lines else text
 
 
 def load_source(
@@ -80,14 +111,14 @@ def load_source(
 ) -> ModuleType:
     """Run a program's text as a module of that name and return it.
 
-    `source` replaces the file's text; `shared` is what `import microgpt` gives it. Modules
-    that stand beside the file can be imported by it.
+    `source` replaces the file's text. `shared` is the module that the program's `import microgpt`
+    gets. The program can import modules that stand beside its file.
     """
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
-        raise microgpt.InputError(f"{path} is not a Python program")
+        raise InputError(f"{path} is not a Python program")
     module = importlib.util.module_from_spec(spec)
-    code = compile(path.read_text() if source is None else source, str(path), "exec")
+    code = compile(path.read_text("utf-8") if source is None else source, str(path), "exec")
     before = {key: sys.modules.get(key) for key in ("microgpt", name)}
     sys.modules[name] = module
     if shared is not None:
@@ -103,44 +134,109 @@ def load_source(
 
 
 def edited(source: str, edits: list[dict[str, str]], where: str) -> str:
-    """A text after find-and-replace edits, each of which must fit in exactly one place."""
+    """A text after find-and-replace edits. Raises InputError unless each `find` stands in it
+    exactly once."""
     for edit in edits:
         if (places := source.count(edit["find"])) != 1:
-            raise microgpt.InputError(f"{where}: its line stands {places} times: {edit['find']!r}")
+            raise InputError(f"{where}: its line stands {places} times: {edit['find']!r}")
         source = source.replace(edit["find"], edit["replace"])
     return source
 
 
 def shared_by(module: Any) -> Any:
-    """The copy of 01 that a version's module uses: 01 itself, or what it imported."""
+    """The copy of 01 that a version's module uses: 01 itself, or what the module imported."""
     return getattr(module, "microgpt", module)
 
 
-def find() -> dict[str, Version]:
-    """All versions of the tree by folder name, in order."""
-    found = {}
-    for path in sorted(ROOT.glob("[0-9][0-9]_*/pyproject.toml")):
-        table = tomllib.loads(path.read_text()).get("tool", {}).get("microgpt")
-        if table is None:
-            raise microgpt.InputError(f"{path} has no table [tool.microgpt]")
-        table |= {key: tuple(table[key]) for key in ("dtypes", "devices")}
-        found[path.parent.name] = Version(name=path.parent.name, **table)
+# ---------------------------------------------------------------- Finding versions
+
+
+class Versions(Mapping[str, Version]):
+    """All versions of the tree by folder name, in order. Each is read when it is taken out, which
+    raises InputError if its table has a mistake."""
+
+    def __init__(self) -> None:
+        self.names = folders()
+
+    def __getitem__(self, name: str) -> Version:
+        if name not in self.names:
+            raise KeyError(name)
+        return read_version(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def folders() -> list[str]:
+    """The names of the versions' folders, in order. A folder without a pyproject.toml and without
+    a Python file is none: only caches are left in it."""
+    return sorted(
+        path.name
+        for path in ROOT.glob("[0-9][0-9]_*")
+        if (path / "pyproject.toml").exists() or any(path.glob("*.py"))
+    )
+
+
+def read_version(name: str) -> Version:
+    """The version in a folder. Raises InputError that names the folder and the key."""
+    return Version(name=name, **version_table.read_table(ROOT / name / "pyproject.toml"))
+
+
+def find() -> Versions:
+    """All versions of the tree, none of them read yet."""
+    return Versions()
+
+
+def readable() -> list[Version]:
+    """All versions without those whose table has a mistake: for a command that needs no one version
+    in particular, but what all have."""
+    found = []
+    for name in folders():
+        try:
+            found.append(read_version(name))
+        except InputError:
+            continue
     return found
 
 
 def pick(names: Sequence[str]) -> list[Version]:
-    """Versions by name, folder number or unique beginning; all of them for no names."""
-    found = find()
-    if not names:
-        return list(found.values())
-    picked = []
-    for name in names:
-        fits = [v for key, v in found.items() if key == name or key.startswith(name)]
-        fits = fits or [v for key, v in found.items() if key[3:].startswith(name)]
-        if len(fits) != 1:
-            words = {word: key for key in found for word in (*key.split("_"), key[3:], key)}
-            near = difflib.get_close_matches(name, words, 1)
-            hint = f"did you mean {words[near[0]]}?" if near else f"there are {', '.join(found)}"
-            raise microgpt.InputError(f"no version {name!r}: {hint}")
-        picked.append(fits[0])
+    """Versions by folder name, number or unique beginning of the name; all of them for no names.
+    Raises InputError for a name that fits none or several, and for a version with a mistake in its
+    table or program. Programs are read for that, but not run."""
+    known = folders()
+    if names:
+        chosen = [folder_of(name, known) for name in names]
+    else:
+        for one, other in pairwise(known):
+            if one[:2] == other[:2]:
+                raise InputError(same_number(one, other))
+        chosen = known
+    picked = [read_version(name) for name in chosen]
+    for version in picked:
+        version_table.check_program(version.path, version.variants)
     return picked
+
+
+def folder_of(name: str, known: Sequence[str]) -> str:
+    """The folder that a person means by a name. Raises InputError if there is not exactly one."""
+    if name in known:
+        return name
+    fits = [key for key in known if key.startswith(name)]
+    fits = fits or [key for key in known if key[3:].startswith(name)]
+    if not fits:
+        words = {word: key for key in known for word in (*key.split("_"), key[3:], key)}
+        near = difflib.get_close_matches(name, words, 1)
+        hint = f"did you mean {words[near[0]]}?" if near else f"there are {', '.join(known)}"
+        raise InputError(f"no version {name!r}: {hint}")
+    if len(fits) > 1:
+        if re.fullmatch("[0-9][0-9]_?", name):
+            raise InputError(same_number(*fits[:2]))
+        raise InputError(f"version {name!r} can be {' or '.join(fits)}: write more of its name")
+    return fits[0]
+
+
+def same_number(one: str, other: str) -> str:
+    return f"{one} and {other} have the same number: give one of the folders another"

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from microgpt_lab.base.plots import COLOURS, save
-from microgpt_lab.base.versions import find
+from microgpt_lab.base.versions import find, readable
 from microgpt_lab.benchmark.crossovers import costs_of
 from microgpt_lab.benchmark.record import Record, measured, short_name
 
@@ -31,10 +31,10 @@ def title_of(row: Record) -> str:
 
 
 def colour(row: Record) -> str:
-    """The framework's colour, by its place in the tree; grey for no framework."""
-    found = find()
-    frameworks = list(dict.fromkeys(v.framework for v in found.values() if v.framework))
-    mine = found[row["version"]].framework if row["version"] in found else ""
+    """The framework\'s colour, by its place in the tree; grey for no framework."""
+    found = {version.name: version.framework for version in readable()}
+    frameworks = list(dict.fromkeys(filter(None, found.values())))
+    mine = found.get(row["version"])
     return PALETTE[frameworks.index(mine) % len(PALETTE)] if mine else "#4d4d4d"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from microgpt import InputError
 
 from microgpt_lab.base import options
-from microgpt_lab.base.versions import Version, pick
+from microgpt_lab.base.versions import Version, pick, readable
 from microgpt_lab.benchmark import lower_bound
 
 
@@ -68,4 +68,4 @@ def setups(names: Sequence[str], dtype: str | None, device: str) -> list[Setup]:
 
 def devices() -> list[str]:
     """The devices of all versions."""
-    return sorted({name for version in pick([]) for name in version.devices})
+    return sorted({name for version in readable() for name in version.devices})

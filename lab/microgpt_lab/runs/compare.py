@@ -1,13 +1,10 @@
 """`microgpt compare`: versions trained with one seed, beside one another."""
 
-import ast
-import io
 import json
 import subprocess
 import sys
 import tempfile
 import time
-import tokenize
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -20,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from microgpt_lab.base import files, json_text, machine
+from microgpt_lab.base.lines import code_lines_of as code_lines_of
 from microgpt_lab.base.terminal import side_by_side
 from microgpt_lab.base.versions import Version, pick
 from microgpt_lab.runs import loss_pictures, run_folder
@@ -102,24 +100,6 @@ def tail(losses: Sequence[float]) -> float:
 def code_lines(folder: Path) -> int:
     """Lines of a version's programs that hold code: no blanks, comments or docstrings."""
     return sum(code_lines_of(path.read_text()) for path in folder.glob("*.py"))
-
-
-def code_lines_of(source: str) -> int:
-    described = (ast.Module, ast.FunctionDef, ast.ClassDef)
-    docstrings: set[int] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, described) and ast.get_docstring(node) is not None:
-            docstring = node.body[0]
-            docstrings |= {*range(docstring.lineno, (docstring.end_lineno or 0) + 1)}
-    ignored = {
-        tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE,
-        tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
-    }  # fmt: skip
-    code: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in ignored:
-            code |= {*range(token.start[0], token.end[0] + 1)}
-    return len(code - docstrings)
 
 
 def show(found: Sequence[Row], console: Console) -> None:
