@@ -20,13 +20,13 @@ from microgpt_lab.runs import checkpoints, export
 import lab_helpers
 
 CONFIG = Config(n_embd=4, n_head=2, block_size=5, steps=30)
-PLAN = checkpoints.Plan("seed", CONFIG, 42, "names", "0" * 64, "abc", 0.1)
+PLAN = checkpoints.RunPlan("seed", CONFIG, 42, "names", "0" * 64, "abc", 0.1)
 
 
 def a_checkpoint(dtype="float64"):
     """One with something in every number."""
     rng = random.Random(1)
-    first = checkpoints.first(PLAN, rng, "01_pure_python", about="me", options={"x": 1})
+    first = checkpoints.before_first_step(PLAN, rng, "01_pure_python", about="me", options={"x": 1})
     numbers = np.random.default_rng(2)
     parts = [
         {name: numbers.random(np.shape(rows)).astype(dtype) for name, rows in part.items()}
@@ -38,7 +38,7 @@ def a_checkpoint(dtype="float64"):
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "step-000017.safetensors"
-    checkpoints.write(path, a_checkpoint())
+    checkpoints.write_checkpoint(path, a_checkpoint())
     return path
 
 
@@ -56,7 +56,7 @@ def edit(path, tensors=None, metadata=None):
 def refusal(path):
     """The one line with which a file is refused; it names the file."""
     with pytest.raises(InputError) as refused:
-        checkpoints.read(path)
+        checkpoints.read_checkpoint(path)
     assert "\n" not in str(refused.value)
     assert str(path) in str(refused.value)
     return str(refused.value)
@@ -68,8 +68,8 @@ def refusal(path):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_number_comes_back(tmp_path, dtype):
     written = a_checkpoint(dtype)
-    checkpoints.write(tmp_path / "x.safetensors", written)
-    read = checkpoints.read(tmp_path / "x.safetensors")
+    checkpoints.write_checkpoint(tmp_path / "x.safetensors", written)
+    read = checkpoints.read_checkpoint(tmp_path / "x.safetensors")
     assert replace(read, snapshot=None) == replace(written, snapshot=None)
     assert read.step == 17
     for got, want in zip(read.snapshot[:3], written.snapshot[:3]):
@@ -89,13 +89,13 @@ def test_tensors_have_the_names_of_the_specification(path):
 def test_the_random_stream_goes_on_where_it_stood(path):
     rng = random.Random(1)
     microgpt.initial(CONFIG, 4, rng)
-    assert checkpoints.read(path).stream().random() == rng.random()
+    assert checkpoints.read_checkpoint(path).stream().random() == rng.random()
 
 
 def test_nested_lists_of_a_version_are_kept_in_double(tmp_path):
-    checkpoint = checkpoints.first(PLAN, random.Random(3), "01_pure_python")
-    checkpoints.write(tmp_path / "x.safetensors", checkpoint)
-    read = checkpoints.read(tmp_path / "x.safetensors").snapshot.weights
+    checkpoint = checkpoints.before_first_step(PLAN, random.Random(3), "01_pure_python")
+    checkpoints.write_checkpoint(tmp_path / "x.safetensors", checkpoint)
+    read = checkpoints.read_checkpoint(tmp_path / "x.safetensors").snapshot.weights
     assert {k: v.tolist() for k, v in read.items()} == checkpoint.snapshot.weights
 
 
@@ -104,7 +104,7 @@ def test_nested_lists_of_a_version_are_kept_in_double(tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exports_hold_every_number(tmp_path, kind, moments, dtype):
     path, checkpoint = tmp_path / f"x.{kind}", a_checkpoint(dtype)
-    export.export(checkpoint, path, moments)
+    export.export_checkpoint(checkpoint, path, moments)
     if kind == "json":
         named = json.loads(path.read_text())["tensors"]
     elif kind == "npz":
@@ -120,11 +120,11 @@ def test_exports_hold_every_number(tmp_path, kind, moments, dtype):
 
 def test_weights_alone_load_but_are_no_place_to_go_on_from(tmp_path):
     path = tmp_path / "x.safetensors"
-    export.export(a_checkpoint(), path, moments=False)
-    read = checkpoints.read(path)
+    export.export_checkpoint(a_checkpoint(), path, moments=False)
+    read = checkpoints.read_checkpoint(path)
     assert not read.complete
     with pytest.raises(InputError, match="weights alone"):
-        export.export(read, tmp_path / "y.safetensors", moments=True)
+        export.export_checkpoint(read, tmp_path / "y.safetensors", moments=True)
 
 
 # ---------------------------------------------------------------- What is wrong with a file
@@ -147,7 +147,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_a_crash(path):
         changed[place] ^= 1 << chance.randrange(8)
         path.write_bytes(changed)
         with contextlib.suppress(InputError):
-            checkpoints.read(path)
+            checkpoints.read_checkpoint(path)
 
 
 def test_other_files_are_refused(path, tmp_path):
@@ -199,7 +199,7 @@ def test_a_state_that_is_not_finite_is_not_written(tmp_path):
     bad = a_checkpoint()
     bad.snapshot.weights["wpe"][2, 1] = np.inf
     with pytest.raises(InputError, match=r"wpe has inf at \[2\]\[1\] after step 17"):
-        checkpoints.write(tmp_path / "x.safetensors", bad)
+        checkpoints.write_checkpoint(tmp_path / "x.safetensors", bad)
     assert not list(tmp_path.iterdir())
 
 
@@ -239,8 +239,8 @@ def written(tmp_path_factory):
     docs = ["anna", "bea", "nan", "abe", "ebba", "ann", "en"]
     tokenizer = microgpt.Tokenizer(docs)
     letters = "".join(tokenizer.letters)
-    plan = checkpoints.Plan("seed", config, 42, "names", "0" * 64, letters, 0.0)
-    first = checkpoints.first(plan, random.Random(5), "")
+    plan = checkpoints.RunPlan("seed", config, 42, "names", "0" * 64, letters, 0.0)
+    first = checkpoints.before_first_step(plan, random.Random(5), "")
     batches = list(microgpt.batches(config, tokenizer, docs))
     state = microgpt.create(config, first.snapshot)
     right, found = list(microgpt.train(state, batches)), {}
@@ -250,7 +250,7 @@ def written(tmp_path_factory):
         state = module.create(config, first.snapshot)
         losses = [float(loss) for loss in module.train(state, batches[:6])]
         path = folder / f"{version.name}.safetensors"
-        checkpoints.write(path, replace(first, snapshot=module.export(state)))
+        checkpoints.write_checkpoint(path, replace(first, snapshot=module.export(state)))
         found[version.name] = path, losses
     return right, batches, found
 
@@ -260,7 +260,7 @@ def written(tmp_path_factory):
 def test_any_version_goes_on_where_any_other_stopped(written, writer, reader):
     right, batches, found = written
     path, losses = found[writer]
-    checkpoint, module = checkpoints.read(path), lab_helpers.module_of(reader)
+    checkpoint, module = checkpoints.read_checkpoint(path), lab_helpers.module_of(reader)
     assert checkpoint.step == 6
     state = module.create(checkpoint.plan.config, checkpoint.snapshot)
     losses = losses + [float(loss) for loss in module.train(state, batches[6:])]

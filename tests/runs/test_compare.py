@@ -80,17 +80,17 @@ def test_what_a_version_raises_is_its_row_s_reason(lab, names, tmp_path):
 
 
 def test_a_process_that_dies_is_told(names, monkeypatch):
-    row = compare.Row(versions.find()[NUMPY])
+    row = compare.ComparisonRow(versions.find()[NUMPY])
     monkeypatch.setattr(sys, "executable", "/bin/false")
     request = {"config": {"steps": 1}, "seed": 1, "data": str(names)}
     request |= {"held_out": 0.1, "evaluate": 1, "samples": 1}
-    compare.train(row, request, compare.Console())
+    compare.train_in_process(row, request, compare.Console())
     assert row.reason == "it ended with: status 1"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_precision_that_a_version_lacks_is_a_reason(dtype):
-    rows = {row.version.name: row for row in compare.rows(["01", "02"], False, dtype)}
+    rows = {row.version.name: row for row in compare.rows_of(["01", "02"], False, dtype)}
     assert rows[NUMPY].options == {"dtype": dtype}
     assert rows[REFERENCE].reason == ("" if dtype == "float64" else "it has no float32")
 
@@ -98,10 +98,10 @@ def test_a_precision_that_a_version_lacks_is_a_reason(dtype):
 def test_names_that_differ_stand_side_by_side(capsys):
     def row(name, names):
         result = worker.Result("", [1.0], names, None, 1, 1, 1, 1, 1)
-        return compare.Row(replace(versions.find()[NUMPY], name=name), result=result)
+        return compare.ComparisonRow(replace(versions.find()[NUMPY], name=name), result=result)
 
     rows = [row("01_a", ["ann", "bo"]), row("02_b", ["ann", ""]), row("03_c", ["ann", "bo"])]
-    compare.show_names(rows, compare.Console(width=80, markup=False, highlight=False))
+    compare.show_generated_names(rows, compare.Console(width=80, markup=False, highlight=False))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["names", "01", "=", "03", "02"], ["1", "ann", "ann"], ["2", "≠", "bo", '""']]
 
@@ -162,9 +162,9 @@ def test_the_time_of_a_step_is_right_however_many_are_taken_at_once(monkeypatch,
     monkeypatch.setattr(worker, "time", clock)
     before = clock.now
     version = Chunked(clock, size, ahead)
-    losses, windows, first = worker.timed(version, None, iter(range(200)))
+    losses, windows, first = worker.train_timed(version, None, iter(range(200)))
     assert losses == [1.0] * 200
-    assert worker.pace(windows, 200) == pytest.approx(1e-3, rel=0.1)
+    assert worker.seconds_a_step(windows, 200) == pytest.approx(1e-3, rel=0.1)
     assert first - before == pytest.approx(0.051, abs=0.002)
 
 

@@ -64,7 +64,7 @@ def numpy_with():
 
 
 def steps_saved(folder):
-    return [run_folder.step_of(path) for path in run_folder.saved(folder)]
+    return [run_folder.step_of(path) for path in run_folder.saved_checkpoints(folder)]
 
 
 def parts_of(folder):
@@ -116,7 +116,7 @@ def test_it_never_sees_what_is_held_out(lab, short, tmp_path, numpy_with):
     run = tmp_path / "run"
     with numpy_with(train=train):
         assert lab("train", "02", *short, "--block-size", 15, "--held-out", 0.5, "--out", run) == 0
-    plan = checkpoints.read(run_folder.saved(run)[-1]).plan
+    plan = checkpoints.read_checkpoint(run_folder.saved_checkpoints(run)[-1]).plan
     _, held_out = documents.split(microgpt.load_documents(plan.data), 0.5)
     assert len(held_out) == 200
     assert seen
@@ -165,7 +165,10 @@ def test_stopped_anywhere_it_goes_on_as_if_it_never_had(lab, short, tmp_path, ve
         assert lab("resume", halting, "--until", until, "--evaluate", 20) == 0
     assert losses_of(halting) == losses_of(whole)
     assert (halting / "names.txt").read_text() == (whole / "names.txt").read_text()
-    one, other = (checkpoints.read(run_folder.saved(run)[-1]) for run in (whole, halting))
+    one, other = (
+        checkpoints.read_checkpoint(run_folder.saved_checkpoints(run)[-1])
+        for run in (whole, halting)
+    )
     for a, b in zip(one.snapshot[:3], other.snapshot[:3]):
         assert all((a[name] == b[name]).all() for name in a)
     assert other.rng == one.rng
@@ -228,9 +231,9 @@ def test_no_kill_loses_a_checkpoint_that_was_announced(lab, names, tmp_path):
         process.join()
         assert process.exitcode == -signal.SIGKILL
         announced = max(announced, announcements(run))
-        last = run_folder.saved(run)[-1]
+        last = run_folder.saved_checkpoints(run)[-1]
         assert run_folder.step_of(last) >= announced
-        assert checkpoints.read(last).step == run_folder.step_of(last)
+        assert checkpoints.read_checkpoint(last).step == run_folder.step_of(last)
     assert 0 < announced < steps
     assert lab("resume", run, "--evaluate", 20, "--save-every", 1000) == 0
     assert losses_of(run) == losses_of(whole)
@@ -247,7 +250,7 @@ def test_a_log_that_was_cut_in_a_line_is_mended(lab, short, tmp_path):
     run = tmp_path / "run"
     assert lab("train", "02", *short, "--until", 25, "--out", run) == 0
     before = losses_of(run)
-    run_folder.saved(run)[-1].unlink()  # as if killed before it was saved
+    run_folder.saved_checkpoints(run)[-1].unlink()  # as if killed before it was saved
     with open(run / "log.jsonl", "a") as log:
         log.write('{"step": 26, "lo')
     assert lab("resume", run, "--until", 25) == 0
@@ -349,9 +352,9 @@ def test_a_full_disk_ends_it_with_the_checkpoint_before(lab, short, tmp_path):
         patch.setattr(os, "fsync", fsync)
         said = lab.refuses("train", "02", *short, "--out", run)
     assert "No space left on device" in said
-    last = run_folder.saved(run)[-1]
+    last = run_folder.saved_checkpoints(run)[-1]
     assert str(last) in said
-    assert checkpoints.read(last).step < 40
+    assert checkpoints.read_checkpoint(last).step < 40
     assert not parts_of(run)
     assert lab("resume", run) == 0
     assert len(losses_of(run)) == 40
@@ -376,7 +379,7 @@ def test_a_checkpoint_s_own_data_must_be_there(lab, short, names, tmp_path):
 def test_a_last_checkpoint_that_is_damaged_points_at_the_one_before(lab, short, tmp_path):
     run = tmp_path / "run"
     assert lab("train", "02", *short, "--until", 25, "--out", run) == 0
-    last = run_folder.saved(run)[-1]
+    last = run_folder.saved_checkpoints(run)[-1]
     last.write_bytes(last.read_bytes()[:1000])
     said = lab.refuses("resume", run)
     assert "step-000025.safetensors is cut short; step-000020.safetensors is before it" in said
