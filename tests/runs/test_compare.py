@@ -1,7 +1,6 @@
 """A comparison trains each version by itself, and measures what it says that it does."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -11,21 +10,9 @@ import pytest
 from microgpt_lab.base import versions
 from microgpt_lab.runs import compare, worker
 
-from lab_helpers import NUMPY, SMALL, Lab
+from lab_helpers import NUMPY, SMALL
 
 REFERENCE = versions.REFERENCE
-
-
-@pytest.fixture
-def lab(monkeypatch, capsys):
-    return Lab(monkeypatch, capsys)
-
-
-@pytest.fixture
-def names(tmp_path):
-    path = tmp_path / "names.txt"
-    path.write_text("\n".join(microgpt.load_documents()[:400]))
-    return path
 
 
 def test_two_versions_beside_one_another(lab, names, tmp_path, monkeypatch):
@@ -166,17 +153,6 @@ def test_the_time_of_a_step_is_right_however_many_are_taken_at_once(monkeypatch,
     assert losses == [1.0] * 200
     assert worker.seconds_a_step(windows, 200) == pytest.approx(1e-3, rel=0.1)
     assert first - before == pytest.approx(0.051, abs=0.002)
-
-
-def test_peak_memory_is_the_process_s_own():
-    """A worker of a process that holds 300 MB does not seem to hold it too."""
-    code = (
-        "import subprocess, sys; held = b'x' * 300_000_000\n"
-        "code = 'from microgpt_lab.base.machine import peak_memory; print(peak_memory())'\n"
-        "print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout)"
-    )
-    peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
-    assert 2**23 < peak < 250_000_000
 
 
 def test_lines_of_code_are_no_comments_blanks_or_docstrings():

@@ -59,7 +59,7 @@ def test_a_share_that_is_none_is_refused(share):
 
 def test_other_data_than_the_checkpoint_s_are_refused(tmp_path):
     (tmp_path / "x.txt").write_text("ab\nba\nabba\n")
-    with pytest.raises(InputError, match=r"has SHA-256 .*…, the checkpoint was trained on aec607"):
+    with pytest.raises(InputError, match=r"has SHA-256 .*…, but the .* was trained on aec607"):
         documents.prepare(Config(), str(tmp_path / "x.txt"), 42, 0.1, microgpt.SHA256["names"])
 
 
