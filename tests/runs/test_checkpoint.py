@@ -1,4 +1,4 @@
-"""Checkpoints: they bring back every number, and whatever is wrong with one is one line."""
+"""Checkpoints: every number is read back as it was written, and a wrong file is one line."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ PLAN = checkpoints.RunPlan("seed", CONFIG, 42, "names", "0" * 64, "abc", 0.1)
 
 
 def a_checkpoint(dtype="float64"):
-    """One with something in every number."""
+    """A checkpoint whose moments are not zero."""
     rng = random.Random(1)
     first = checkpoints.before_first_step(PLAN, rng, "01_pure_python", about="me", options={"x": 1})
     numbers = np.random.default_rng(2)
@@ -51,7 +51,7 @@ def edit(path, tensors=None, metadata=None):
 
 
 def refusal(path):
-    """The one line with which a file is refused; it names the file."""
+    """The one line with which reading the file is refused; it must name the file."""
     with pytest.raises(InputError) as refused:
         checkpoints.read_checkpoint(path)
     assert "\n" not in str(refused.value)
@@ -59,7 +59,7 @@ def refusal(path):
     return str(refused.value)
 
 
-# ---------------------------------------------------------------- There and back
+# ---------------------------------------------------------------- Written and read
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -83,13 +83,13 @@ def test_tensors_have_the_names_of_the_specification(path):
     assert names == weights | moments
 
 
-def test_the_random_stream_goes_on_where_it_stood(path):
+def test_the_random_stream_continues(path):
     rng = random.Random(1)
     microgpt.initial(CONFIG, 4, rng)
     assert checkpoints.read_checkpoint(path).stream().random() == rng.random()
 
 
-def test_nested_lists_of_a_version_are_kept_in_double(tmp_path):
+def test_nested_lists_are_stored_as_float64(tmp_path):
     checkpoint = checkpoints.before_first_step(PLAN, random.Random(3), "01_pure_python")
     checkpoints.write_checkpoint(tmp_path / "x.safetensors", checkpoint)
     read = checkpoints.read_checkpoint(tmp_path / "x.safetensors").snapshot.weights
@@ -115,7 +115,7 @@ def test_exports_hold_every_number(tmp_path, kind, moments, dtype):
         assert np.array_equal(np.array(named[name], dtype), array)
 
 
-def test_weights_alone_load_but_are_no_place_to_go_on_from(tmp_path):
+def test_weights_without_moments_can_be_read_but_not_exported_with_moments(tmp_path):
     path = tmp_path / "x.safetensors"
     export.export_checkpoint(a_checkpoint(), path, moments=False)
     read = checkpoints.read_checkpoint(path)
@@ -134,7 +134,7 @@ def test_a_file_cut_anywhere_is_refused(path):
         assert "cut short" in refusal(path)
 
 
-def test_a_damaged_file_is_refused_or_read_but_never_a_crash(path):
+def test_a_damaged_file_is_refused_or_read_and_never_a_traceback(path):
     raw, chance = bytearray(path.read_bytes()), random.Random(4)
     for _ in range(300):
         changed = raw.copy()
@@ -205,7 +205,7 @@ def test_a_state_that_is_not_finite_is_not_written(tmp_path):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """{version: the file that it leaves after six steps}, and 01's losses over twelve."""
+    """01's losses over twelve steps, the batches, and {version: (its file after six, losses)}."""
     config = Config(n_embd=8, n_head=2, n_layer=2, block_size=6, steps=12, batch_size=2)
     docs = ["anna", "bea", "nan", "abe", "ebba", "ann", "en"]
     tokenizer = microgpt.Tokenizer(docs)

@@ -31,7 +31,7 @@ KILLS = int(os.environ.get("MICROGPT_KILLS", "20"))
 
 @pytest.fixture
 def numpy_with():
-    """The NumPy version with functions of its contract wrapped, for a while."""
+    """A context in which functions of the NumPy version are wrapped by others."""
 
     @contextlib.contextmanager
     def replaced(**wrappers):
@@ -77,7 +77,7 @@ def test_with_nothing_held_out_it_trains_as_the_programs_do(lab, tmp_path):
     assert made == cases["thousand-names"]["answer"]["names"][:20]
 
 
-def test_a_run_s_folder_holds_what_it_is_and_what_came_of_it(lab, short, tmp_path):
+def test_a_run_s_folder_has_its_settings_and_its_results(lab, short, tmp_path):
     run = tmp_path / "run"
     assert lab("train", "02", *short, "--seed", 7, "--beta2", 0.9, "--out", run) == 0
     assert {path.name for path in run.iterdir()} == {
@@ -95,7 +95,7 @@ def test_a_run_s_folder_holds_what_it_is_and_what_came_of_it(lab, short, tmp_pat
     assert "<svg" in (run / "loss.svg").read_text()
 
 
-def test_it_never_sees_what_is_held_out(lab, short, tmp_path, numpy_with):
+def test_training_never_sees_a_held_out_document(lab, short, tmp_path, numpy_with):
     seen = set()
 
     def train(inner, state, batches):
@@ -116,7 +116,7 @@ def test_it_never_sees_what_is_held_out(lab, short, tmp_path, numpy_with):
     assert not seen & {tuple(plan.tokenizer.encode(name)) for name in held_out}
 
 
-def test_without_a_name_runs_get_numbers(lab, short, tmp_path, monkeypatch):
+def test_runs_without_a_name_are_numbered(lab, short, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(3):
         assert lab("train", "02", *short, "--recipe", "gist", "--until", 1) == 0
@@ -135,7 +135,7 @@ def test_checkpoints_are_thinned_evenly_and_the_last_stays(lab, short, tmp_path)
     assert max(after - before for before, after in itertools.pairwise(steps)) <= 16
 
 
-def test_a_line_fits_a_terminal(lab, short, tmp_path, monkeypatch):
+def test_each_line_fits_a_terminal(lab, short, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert lab("train", "02", *short, "--out", tmp_path / "run") == 0
     told = [line for line in lab.out.splitlines() if str(tmp_path) not in line]
@@ -149,7 +149,7 @@ def test_a_line_fits_a_terminal(lab, short, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("version", [version.name for version in lab_helpers.HERE])
 def test_stopped_anywhere_it_goes_on_as_if_it_never_had(lab, short, tmp_path, version):
-    """Losses, names and every number of the last checkpoint, to the last bit."""
+    """Losses, names and every number of the last checkpoint are equal, bit for bit."""
     whole, halting = tmp_path / "whole", tmp_path / "halting"
     assert lab("train", version, *short, "--out", whole) == 0
     assert lab("train", version, *short, "--until", 10, "--out", halting) == 0
@@ -253,7 +253,7 @@ def announcements(run):
     return max(r["step"] for r in run_folder.read_log(run) if "checkpoint" in r)
 
 
-def test_a_log_that_was_cut_in_a_line_is_mended(lab, short, tmp_path):
+def test_an_incomplete_last_line_of_the_log_is_cut_off(lab, short, tmp_path):
     run = tmp_path / "run"
     assert lab("train", "02", *short, "--until", 25, "--out", run) == 0
     before = losses_of(run)
@@ -268,9 +268,9 @@ def test_a_log_that_was_cut_in_a_line_is_mended(lab, short, tmp_path):
 
 
 def test_each_version_takes_over_from_the_one_before(lab, tmp_path):
-    """Recipe seed, a stretch in every version there is: the 500 losses and the names of 01."""
+    """Recipe seed, a part of the 500 steps in each version: the losses and names are 01's."""
     run, versions = tmp_path / "run", [version.name for version in lab_helpers.HERE[1:]]
-    versions.append(lab_helpers.HERE[0].name)  # pure Python the last
+    versions.append(lab_helpers.HERE[0].name)  # 01 last
     ends = [500 * (i + 1) // len(versions) for i in range(len(versions))]
     first = ["train", versions[0], "--held-out", 0, "--recipe", "seed", "--out", run]
     assert lab(*first, "--until", ends[0]) == 0
@@ -321,7 +321,7 @@ def test_a_run_that_another_process_trains_in_is_refused(lab, short, tmp_path):
     assert lab("resume", run) == 0  # the system releases the lock of a killed process
 
 
-def test_a_loss_that_is_no_number_stops_it_at_the_last_good_checkpoint(
+def test_a_loss_that_is_not_finite_ends_the_run_at_the_last_good_checkpoint(
     lab, short, tmp_path, numpy_with
 ):
     run = tmp_path / "run"
@@ -339,8 +339,8 @@ def test_a_loss_that_is_no_number_stops_it_at_the_last_good_checkpoint(
     assert len(losses_of(run)) == 40
 
 
-def test_weights_that_are_no_numbers_are_not_saved(lab, short, tmp_path, numpy_with):
-    """The loss of a step is that of the weights before it: the last step may spoil them."""
+def test_weights_that_are_not_finite_are_not_saved(lab, short, tmp_path, numpy_with):
+    """A step's loss is computed before its update, so the weights may be bad where it is not."""
     run = tmp_path / "run"
 
     def export(inner, state):
@@ -356,7 +356,7 @@ def test_weights_that_are_no_numbers_are_not_saved(lab, short, tmp_path, numpy_w
     assert steps_saved(run) == [0, 10]
 
 
-def test_a_full_disk_ends_it_with_the_checkpoint_before(lab, short, tmp_path):
+def test_a_full_disk_ends_the_run_and_the_checkpoint_before_stays(lab, short, tmp_path):
     run, sync, calls = tmp_path / "run", os.fsync, []
 
     def fsync(file):
@@ -382,7 +382,7 @@ def test_where_nothing_can_be_written_it_says_so(lab, short):
     assert "cannot make '/proc/run'" in lab.refuses("train", "02", *short, "--out", "/proc/run")
 
 
-def test_a_checkpoint_s_own_data_must_be_there(lab, short, names, tmp_path):
+def test_the_data_of_a_run_must_not_change(lab, short, names, tmp_path):
     run = tmp_path / "run"
     assert lab("train", "02", *short, "--until", 12, "--out", run) == 0
     names.write_text("anna\nbob\n")
@@ -412,6 +412,6 @@ def test_a_run_s_name_that_is_nearly_right_gets_a_hint(lab, short, tmp_path, mon
     assert lab("train", "02", *short, "--until", 1) == 0
     (run,) = Path("runs").iterdir()
     assert f"did you mean {run}?" in lab.refuses("resume", f"{run.name}x")
-    assert lab("resume", run.name, "--until", 2) == 0  # its name is enough
-    assert lab("resume", "--until", 3) == 0  # so is none: the newest
+    assert lab("resume", run.name, "--until", 2) == 0  # by its name in runs/
+    assert lab("resume", "--until", 3) == 0  # without a name: the newest
     assert steps_saved(run)[-1] == 3

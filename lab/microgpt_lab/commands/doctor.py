@@ -26,7 +26,7 @@ from microgpt_lab.base import machine, options
 from microgpt_lab.base.versions import ROOT, Version, pick
 
 LIBRARIES = ("numpy", "rich", "tyro", "safetensors", "matplotlib")
-TIMEOUT = 600  # seconds for one version to answer
+TIMEOUT = 120  # seconds for one version to answer
 
 
 @dataclass

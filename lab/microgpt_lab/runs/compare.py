@@ -153,10 +153,10 @@ def show_table(found: Sequence[ComparisonRow], console: Console) -> None:
 
 
 LEGEND = (
-    "loss: mean of the last 50 steps; held-out: loss on held-out names, nats a character; "
-    "Δ: largest difference from the first row's losses; µs/step: median after warm-up; "
-    "start, name: from the start of the process, with imports and compilation, to the end of the "
-    "first step, and to the first name; MiB: peak memory; lines: lines of code"
+    "loss: mean of the last 50 steps. held-out: loss on held-out names, nats a character. "
+    "Δ: largest difference from the first row's losses. µs/step: median after a warm-up. "
+    "start: seconds from the start of the process, with imports and compilation, to the end of the "
+    "first step. name: the same to the first name. MiB: peak memory. lines: lines of code."
 )
 HELD_OUT = (
     "The versions' own programs print other names, because they train on all documents: here "

@@ -89,7 +89,9 @@ def show_reading(reading: Reading, console: Console) -> None:
     if reading.beyond:
         console.print(f"{reading.beyond} characters are beyond the block: the model ignores them\n")
     for layer, heads in enumerate(reading.attention):
-        console.print(f"attention, layer {layer}: rows attend to columns, none to a later one\n")
+        console.print(
+            f"attention, layer {layer}: how much each row's position attends to each column\n"
+        )
         fits = len(heads) * (2 * len(text) + 5) - 3 <= console.width
         grids = [attention_grid(head, text, 2 if fits else 1) for head in heads]
         for line in grids_in_rows(grids, console.width):
