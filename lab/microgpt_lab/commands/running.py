@@ -46,7 +46,7 @@ class SavingOptions:
 
 @dataclass
 class Train:
-    """Train a version; writes a folder with log, checkpoints, names and a plot."""
+    """Train a version: log, checkpoints, names and a plot in one folder."""
 
     version: Annotated[Positional[str], flag("VERSION")]
     """Name of its folder, its number, or the beginning of its name."""
@@ -74,7 +74,7 @@ class Train:
 
 @dataclass
 class Resume:
-    """Go on with a run that was stopped, in the same version or in another one."""
+    """Go on with a stopped run, in the same version or in another one."""
 
     path: Annotated[Positional[Path | None], flag("[RUN]", "the newest in runs/")] = None
     """Folder of the run."""
@@ -93,7 +93,7 @@ class Resume:
 
 @dataclass
 class Compare:
-    """Train versions with one seed and show losses, names, time, memory and lines."""
+    """Train versions with one seed, side by side: losses, names, costs."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number; differences are to the first one."""
@@ -138,7 +138,7 @@ Temperature = Annotated[
 
 @dataclass
 class Sample:
-    """Make up names, each with its probability and whether it is in the data."""
+    """Make up names, each with its probability, and say which are new."""
 
     path: Annotated[Positional[Path | None], flag("[RUN|CHECKPOINT]", "the newest in runs/")] = None
     """Folder of a run, for its last checkpoint, or the file of a checkpoint."""
@@ -175,7 +175,7 @@ class Sample:
 
 @dataclass
 class Show:
-    """Show what a model computes for a name, or how its embeddings moved in training."""
+    """Show what a model computes for a name, or its letters' embeddings."""
 
     path: Annotated[Positional[Path], flag("RUN|CHECKPOINT")]
     """Folder of a run, for its last checkpoint, or the file of a checkpoint."""
