@@ -1,7 +1,6 @@
 """What the tests of the lab share."""
 
 import functools
-import os
 import sys
 
 import pytest
@@ -31,19 +30,6 @@ def losses_of(folder):
     records = [record for record in run_folder.read_log(folder) if "loss" in record]
     assert [record["step"] for record in records] == [*range(1, len(records) + 1)]
     return [record["loss"] for record in records]
-
-
-def program(*arguments):
-    """The command that runs the lab in a process of its own."""
-    return [sys.executable, "-m", "microgpt_lab.commands.main", *map(str, arguments)]
-
-
-def in_silence(*arguments):
-    """The command line in a process made for it, whose output nobody wants."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    sys.argv = ["microgpt", *arguments]
-    main.main()
 
 
 class Lab:

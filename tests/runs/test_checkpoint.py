@@ -1,9 +1,7 @@
-"""Checkpoints: they bring back every number, and whatever is wrong with one is one line."""
+"""Checkpoints: every number is read back as it was written, and a wrong file is one line."""
 
 import contextlib
-import errno
 import json
-import os
 import random
 import struct
 from dataclasses import replace
@@ -14,19 +12,18 @@ from microgpt import Config, InputError
 import numpy as np
 import pytest
 import safetensors.numpy
-from microgpt_lab.base import files
 from microgpt_lab.runs import checkpoints, export
 
 import lab_helpers
 
 CONFIG = Config(n_embd=4, n_head=2, block_size=5, steps=30)
-PLAN = checkpoints.Plan("seed", CONFIG, 42, "names", "0" * 64, "abc", 0.1)
+PLAN = checkpoints.RunPlan("seed", CONFIG, 42, "names", "0" * 64, "abc", 0.1)
 
 
 def a_checkpoint(dtype="float64"):
-    """One with something in every number."""
+    """A checkpoint whose moments are not zero."""
     rng = random.Random(1)
-    first = checkpoints.first(PLAN, rng, "01_pure_python", about="me", options={"x": 1})
+    first = checkpoints.before_first_step(PLAN, rng, "01_pure_python", about="me", options={"x": 1})
     numbers = np.random.default_rng(2)
     parts = [
         {name: numbers.random(np.shape(rows)).astype(dtype) for name, rows in part.items()}
@@ -38,7 +35,7 @@ def a_checkpoint(dtype="float64"):
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "step-000017.safetensors"
-    checkpoints.write(path, a_checkpoint())
+    checkpoints.write_checkpoint(path, a_checkpoint())
     return path
 
 
@@ -54,22 +51,22 @@ def edit(path, tensors=None, metadata=None):
 
 
 def refusal(path):
-    """The one line with which a file is refused; it names the file."""
+    """The one line with which reading the file is refused; it must name the file."""
     with pytest.raises(InputError) as refused:
-        checkpoints.read(path)
+        checkpoints.read_checkpoint(path)
     assert "\n" not in str(refused.value)
     assert str(path) in str(refused.value)
     return str(refused.value)
 
 
-# ---------------------------------------------------------------- There and back
+# ---------------------------------------------------------------- Written and read
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_number_comes_back(tmp_path, dtype):
     written = a_checkpoint(dtype)
-    checkpoints.write(tmp_path / "x.safetensors", written)
-    read = checkpoints.read(tmp_path / "x.safetensors")
+    checkpoints.write_checkpoint(tmp_path / "x.safetensors", written)
+    read = checkpoints.read_checkpoint(tmp_path / "x.safetensors")
     assert replace(read, snapshot=None) == replace(written, snapshot=None)
     assert read.step == 17
     for got, want in zip(read.snapshot[:3], written.snapshot[:3]):
@@ -86,16 +83,16 @@ def test_tensors_have_the_names_of_the_specification(path):
     assert names == weights | moments
 
 
-def test_the_random_stream_goes_on_where_it_stood(path):
+def test_the_random_stream_continues(path):
     rng = random.Random(1)
     microgpt.initial(CONFIG, 4, rng)
-    assert checkpoints.read(path).stream().random() == rng.random()
+    assert checkpoints.read_checkpoint(path).stream().random() == rng.random()
 
 
-def test_nested_lists_of_a_version_are_kept_in_double(tmp_path):
-    checkpoint = checkpoints.first(PLAN, random.Random(3), "01_pure_python")
-    checkpoints.write(tmp_path / "x.safetensors", checkpoint)
-    read = checkpoints.read(tmp_path / "x.safetensors").snapshot.weights
+def test_nested_lists_are_stored_as_float64(tmp_path):
+    checkpoint = checkpoints.before_first_step(PLAN, random.Random(3), "01_pure_python")
+    checkpoints.write_checkpoint(tmp_path / "x.safetensors", checkpoint)
+    read = checkpoints.read_checkpoint(tmp_path / "x.safetensors").snapshot.weights
     assert {k: v.tolist() for k, v in read.items()} == checkpoint.snapshot.weights
 
 
@@ -104,7 +101,7 @@ def test_nested_lists_of_a_version_are_kept_in_double(tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exports_hold_every_number(tmp_path, kind, moments, dtype):
     path, checkpoint = tmp_path / f"x.{kind}", a_checkpoint(dtype)
-    export.export(checkpoint, path, moments)
+    export.export_checkpoint(checkpoint, path, moments)
     if kind == "json":
         named = json.loads(path.read_text())["tensors"]
     elif kind == "npz":
@@ -118,13 +115,13 @@ def test_exports_hold_every_number(tmp_path, kind, moments, dtype):
         assert np.array_equal(np.array(named[name], dtype), array)
 
 
-def test_weights_alone_load_but_are_no_place_to_go_on_from(tmp_path):
+def test_weights_without_moments_can_be_read_but_not_exported_with_moments(tmp_path):
     path = tmp_path / "x.safetensors"
-    export.export(a_checkpoint(), path, moments=False)
-    read = checkpoints.read(path)
+    export.export_checkpoint(a_checkpoint(), path, moments=False)
+    read = checkpoints.read_checkpoint(path)
     assert not read.complete
     with pytest.raises(InputError, match="weights alone"):
-        export.export(read, tmp_path / "y.safetensors", moments=True)
+        export.export_checkpoint(read, tmp_path / "y.safetensors", moments=True)
 
 
 # ---------------------------------------------------------------- What is wrong with a file
@@ -137,7 +134,7 @@ def test_a_file_cut_anywhere_is_refused(path):
         assert "cut short" in refusal(path)
 
 
-def test_a_damaged_file_is_refused_or_read_but_never_a_crash(path):
+def test_a_damaged_file_is_refused_or_read_and_never_a_traceback(path):
     raw, chance = bytearray(path.read_bytes()), random.Random(4)
     for _ in range(300):
         changed = raw.copy()
@@ -147,14 +144,14 @@ def test_a_damaged_file_is_refused_or_read_but_never_a_crash(path):
         changed[place] ^= 1 << chance.randrange(8)
         path.write_bytes(changed)
         with contextlib.suppress(InputError):
-            checkpoints.read(path)
+            checkpoints.read_checkpoint(path)
 
 
 def test_other_files_are_refused(path, tmp_path):
     path.write_text("I am a text, and a long one at that.")
     assert "not a safetensors file" in refusal(path)
     path.write_bytes(safetensors.numpy.save({"x": np.zeros(3)}))
-    assert "no checkpoint of microgpt" in refusal(path)
+    assert "not a checkpoint of microgpt" in refusal(path)
     assert "cannot read" in refusal(tmp_path)
     assert "No such file" in refusal(tmp_path / "nowhere")
 
@@ -168,7 +165,7 @@ NAN = np.full((4, 4), np.nan)
         ({"wte": np.zeros((4, 5))}, {}, "wte has shape (4, 5), its recipe makes it (4, 4)"),
         ({"lm_head": None}, {}, "lm_head is missing"),
         ({"second_moment.lm_head": None}, {}, "second_moment.lm_head is missing"),
-        ({"extra": np.zeros((1, 1))}, {}, "extra is none of its recipe's"),
+        ({"extra": np.zeros((1, 1))}, {}, "extra does not belong to its recipe"),
         ({"wte": NAN}, {}, "wte has nan at [0][0]"),
         ({"second_moment.wte": -NAN / 0}, {}, "second_moment.wte has nan"),
         ({"wte": np.zeros((4, 4), np.int32)}, {}, "must be float32 or float64"),
@@ -180,7 +177,7 @@ NAN = np.full((4, 4), np.nan)
         ({}, {"letters": None}, "damaged"),
         ({}, {"letters": "abcd"}, "wte has shape (4, 4), its recipe makes it (5, 4)"),
         ({}, {"config": {"n_embd": 4}}, "has shape"),
-        ({}, {"config": {"n_embd": 5}}, "no multiple"),
+        ({}, {"config": {"n_embd": 5}}, "not a multiple"),
         ({}, {"config": {"n_embed": 4}}, "damaged"),
         ({}, {"config": None}, "damaged"),
         ({}, {"rng": [3, [1, 2, 3], None]}, "damaged"),
@@ -199,34 +196,8 @@ def test_a_state_that_is_not_finite_is_not_written(tmp_path):
     bad = a_checkpoint()
     bad.snapshot.weights["wpe"][2, 1] = np.inf
     with pytest.raises(InputError, match=r"wpe has inf at \[2\]\[1\] after step 17"):
-        checkpoints.write(tmp_path / "x.safetensors", bad)
+        checkpoints.write_checkpoint(tmp_path / "x.safetensors", bad)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_file_before_it_whole(path, monkeypatch, call):
-    before = path.read_bytes()
-
-    def refuse(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    owner = os if call == "fsync" else type(path)
-    monkeypatch.setattr(owner, call, refuse)
-    with pytest.raises(InputError, match="No space left on device"):
-        files.write(path, b"new")
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_it_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path, monkeypatch):
-    done = []
-    sync, rename = os.fsync, type(tmp_path).replace
-    monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
-    monkeypatch.setattr(
-        type(tmp_path), "replace", lambda a, b: (done.append("rename"), rename(a, b))
-    )
-    files.write(tmp_path / "x", "x")
-    assert done == ["sync", "rename", "sync"]
 
 
 # ---------------------------------------------------------------- From one version to another
@@ -234,13 +205,13 @@ def test_it_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path, monk
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """{version: the file that it leaves after six steps}, and 01's losses over twelve."""
+    """01's losses over twelve steps, the batches, and {version: (its file after six, losses)}."""
     config = Config(n_embd=8, n_head=2, n_layer=2, block_size=6, steps=12, batch_size=2)
     docs = ["anna", "bea", "nan", "abe", "ebba", "ann", "en"]
     tokenizer = microgpt.Tokenizer(docs)
     letters = "".join(tokenizer.letters)
-    plan = checkpoints.Plan("seed", config, 42, "names", "0" * 64, letters, 0.0)
-    first = checkpoints.first(plan, random.Random(5), "")
+    plan = checkpoints.RunPlan("seed", config, 42, "names", "0" * 64, letters, 0.0)
+    first = checkpoints.before_first_step(plan, random.Random(5), "")
     batches = list(microgpt.batches(config, tokenizer, docs))
     state = microgpt.create(config, first.snapshot)
     right, found = list(microgpt.train(state, batches)), {}
@@ -250,7 +221,7 @@ def written(tmp_path_factory):
         state = module.create(config, first.snapshot)
         losses = [float(loss) for loss in module.train(state, batches[:6])]
         path = folder / f"{version.name}.safetensors"
-        checkpoints.write(path, replace(first, snapshot=module.export(state)))
+        checkpoints.write_checkpoint(path, replace(first, snapshot=module.export(state)))
         found[version.name] = path, losses
     return right, batches, found
 
@@ -260,7 +231,7 @@ def written(tmp_path_factory):
 def test_any_version_goes_on_where_any_other_stopped(written, writer, reader):
     right, batches, found = written
     path, losses = found[writer]
-    checkpoint, module = checkpoints.read(path), lab_helpers.module_of(reader)
+    checkpoint, module = checkpoints.read_checkpoint(path), lab_helpers.module_of(reader)
     assert checkpoint.step == 6
     state = module.create(checkpoint.plan.config, checkpoint.snapshot)
     losses = losses + [float(loss) for loss in module.train(state, batches[6:])]

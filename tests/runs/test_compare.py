@@ -1,7 +1,7 @@
-"""A comparison trains each version by itself, and measures what it says that it does."""
+"""`microgpt compare`: each version in a process of its own, and what is measured there."""
 
+import functools
 import json
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -11,25 +11,13 @@ import pytest
 from microgpt_lab.base import versions
 from microgpt_lab.runs import compare, worker
 
-from lab_helpers import NUMPY, SMALL, Lab
+from lab_helpers import NUMPY, SMALL
 
 REFERENCE = versions.REFERENCE
 
 
-@pytest.fixture
-def lab(monkeypatch, capsys):
-    return Lab(monkeypatch, capsys)
-
-
-@pytest.fixture
-def names(tmp_path):
-    path = tmp_path / "names.txt"
-    path.write_text("\n".join(microgpt.load_documents()[:400]))
-    return path
-
-
-def test_two_versions_beside_one_another(lab, names, tmp_path, monkeypatch):
-    """Losses, names and all; and why a third one did not run."""
+def test_two_versions_side_by_side(lab, names, tmp_path, monkeypatch):
+    """Losses, names, times, memory and lines of two, and the reason why a third did not run."""
     monkeypatch.setenv("COLUMNS", "80")
     found = versions.find()
     missing = replace(found[NUMPY], name="99_missing", framework="no_such_module")
@@ -42,6 +30,7 @@ def test_two_versions_beside_one_another(lab, names, tmp_path, monkeypatch):
     assert max(map(len, told)) <= 80 or "99_missing" in max(told, key=len)
     assert "99_missing: not run: no_such_module is not installed: uv sync" in lab.out
     assert "20 names, the same in all 2 versions" in lab.out
+    assert "documents: here 10% are held out. With --held-out 0 the names are" in lab.out
 
     record = json.loads((out / "compare.json").read_text())
     one, two, three = record["rows"]
@@ -49,7 +38,7 @@ def test_two_versions_beside_one_another(lab, names, tmp_path, monkeypatch):
     right = list(run_here(names, 60))
     assert one["result"]["losses"] == right
     assert two["result"]["losses"] == pytest.approx(right, rel=1e-5)
-    assert two["result"]["losses"] != right  # float32: a row of its own, and its own numbers
+    assert two["result"]["losses"] != right  # computed in float32
     assert one["result"]["names"] == two["result"]["names"]
     assert one["result"]["held_out"] == pytest.approx(two["result"]["held_out"], rel=1e-5)
     for row in (one, two):
@@ -73,35 +62,51 @@ def compare_documents(config, names):
     return worker.documents.prepare(config, str(names), 42, 0.1)
 
 
-def test_what_a_version_raises_is_its_row_s_reason(lab, names, tmp_path):
+def test_with_nothing_held_out_the_names_are_those_of_the_program(lab, names, tmp_path):
+    """As the printed line says; 01's command line runs what microgpt.prepare prepares."""
+    data = ["--data", names, "--steps", 60, "--samples", 5, "--held-out", 0]
+    assert lab("compare", "01", *SMALL, *data, "--out", tmp_path / "out") == 0
+    assert "held out" not in lab.out
+    row = json.loads((tmp_path / "out" / "compare.json").read_text())["rows"][0]
+    config = microgpt.Config(n_embd=8, n_head=2, steps=60)
+    run = microgpt.prepare(config, str(names), say=lambda text: None)
+    state = microgpt.create(config, run.snapshot)
+    losses = list(microgpt.train(state, microgpt.batches(config, run.tokenizer, run.docs)))
+    logits = functools.partial(microgpt.logits, state)
+    made = microgpt.generate(logits, config, run.tokenizer.bos, run.rng.random)
+    assert row["result"]["losses"] == losses
+    assert row["result"]["names"] == [run.tokenizer.decode(next(made)) for _ in range(5)]
+
+
+def test_an_error_of_a_version_is_the_reason_in_its_row(lab, names, tmp_path):
     wide = ["--n-head", 2, "--n-embd", 8, "--batch-size", 5000]
     assert lab("compare", "01", "02", "--data", names, *wide, "--out", tmp_path / "out") == 1
     assert lab.out.count("not run: batch_size 5000 exceeds the") == 2
 
 
-def test_a_process_that_dies_is_told(names, monkeypatch):
-    row = compare.Row(versions.find()[NUMPY])
+def test_a_process_that_ends_without_a_result_has_its_status_as_the_reason(names, monkeypatch):
+    row = compare.ComparisonRow(versions.find()[NUMPY])
     monkeypatch.setattr(sys, "executable", "/bin/false")
     request = {"config": {"steps": 1}, "seed": 1, "data": str(names)}
     request |= {"held_out": 0.1, "evaluate": 1, "samples": 1}
-    compare.train(row, request, compare.Console())
+    compare.train_in_process(row, request, compare.Console())
     assert row.reason == "it ended with: status 1"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_precision_that_a_version_lacks_is_a_reason(dtype):
-    rows = {row.version.name: row for row in compare.rows(["01", "02"], False, dtype)}
+    rows = {row.version.name: row for row in compare.rows_of(["01", "02"], False, dtype)}
     assert rows[NUMPY].options == {"dtype": dtype}
     assert rows[REFERENCE].reason == ("" if dtype == "float64" else "it has no float32")
 
 
-def test_names_that_differ_stand_side_by_side(capsys):
+def test_names_that_differ_are_shown_side_by_side(capsys):
     def row(name, names):
         result = worker.Result("", [1.0], names, None, 1, 1, 1, 1, 1)
-        return compare.Row(replace(versions.find()[NUMPY], name=name), result=result)
+        return compare.ComparisonRow(replace(versions.find()[NUMPY], name=name), result=result)
 
     rows = [row("01_a", ["ann", "bo"]), row("02_b", ["ann", ""]), row("03_c", ["ann", "bo"])]
-    compare.show_names(rows, compare.Console(width=80, markup=False, highlight=False))
+    compare.show_generated_names(rows, compare.Console(width=80, markup=False, highlight=False))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["names", "01", "=", "03", "02"], ["1", "ann", "ann"], ["2", "≠", "bo", '""']]
 
@@ -110,7 +115,7 @@ def test_names_that_differ_stand_side_by_side(capsys):
 
 
 class Clock:
-    """A clock that goes only when somebody waits, so that no machine is too busy for it."""
+    """A simulated clock, which only wait_until() moves: the test does not depend on the machine."""
 
     def __init__(self):
         self.now = 1000.0
@@ -125,7 +130,7 @@ class Clock:
 
 
 class Lazy:
-    """A loss that is on its way until asked for."""
+    """A loss that is still being computed; float() waits for it."""
 
     def __init__(self, clock, ready):
         self.clock, self.ready = clock, ready
@@ -157,29 +162,18 @@ class Chunked:
 
 @pytest.mark.parametrize("size", [1, 7, 50, 64, 1000])
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_the_time_of_a_step_is_right_however_many_are_taken_at_once(monkeypatch, size, ahead):
+def test_the_time_of_a_step_is_right_also_where_many_are_taken_at_once(monkeypatch, size, ahead):
     clock = Clock()
     monkeypatch.setattr(worker, "time", clock)
     before = clock.now
     version = Chunked(clock, size, ahead)
-    losses, windows, first = worker.timed(version, None, iter(range(200)))
+    losses, windows, first = worker.train_timed(version, None, iter(range(200)))
     assert losses == [1.0] * 200
-    assert worker.pace(windows, 200) == pytest.approx(1e-3, rel=0.1)
+    assert worker.seconds_a_step(windows, 200) == pytest.approx(1e-3, rel=0.1)
     assert first - before == pytest.approx(0.051, abs=0.002)
 
 
-def test_peak_memory_is_the_process_s_own():
-    """A worker of a process that holds 300 MB does not seem to hold it too."""
-    code = (
-        "import subprocess, sys; held = b'x' * 300_000_000\n"
-        "code = 'from microgpt_lab.base.machine import peak_memory; print(peak_memory())'\n"
-        "print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout)"
-    )
-    peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
-    assert 2**23 < peak < 250_000_000
-
-
-def test_lines_of_code_are_no_comments_blanks_or_docstrings():
+def test_comments_blank_lines_and_docstrings_are_not_lines_of_code():
     text = ['"""Doc', 'string."""', "", 'x = """kept', 'too"""  # no', "# no"]
     source = "\n".join([*text, "def f():", "    'no'", "    return 1", ""])
     assert compare.code_lines_of(source) == 4

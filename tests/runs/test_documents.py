@@ -1,4 +1,4 @@
-"""Held-out documents are never seen in training, and their loss is what it says."""
+"""Which documents are held out, and how the held-out loss is computed."""
 
 import itertools
 import math
@@ -19,29 +19,29 @@ DOCS = microgpt.load_documents()
 
 def test_no_repeat_of_a_held_out_name_is_trained_on():
     train, held_out = documents.split(DOCS, 0.1)
-    assert len(DOCS) - len(set(DOCS)) == 2561  # so there is something to get wrong
+    assert len(DOCS) - len(set(DOCS)) == 2561  # there are repeats, so the test can fail
     assert not set(train) & set(held_out)
     assert set(train) | set(held_out) == set(DOCS)
     assert len(held_out) == len(set(held_out)) == len(set(DOCS)) // 10
 
 
-def test_the_split_depends_on_the_names_alone():
+def test_the_split_depends_neither_on_the_seed_nor_on_the_order():
     shuffled = random.Random(1).sample(DOCS, len(DOCS))
     once = list(dict.fromkeys(DOCS))
     held_out = documents.split(DOCS, 0.1)[1]
     assert held_out == documents.split(shuffled, 0.1)[1] == documents.split(once, 0.1)[1]
     seeds = [documents.prepare(Config(), "names", seed, 0.1).held_out for seed in (1, 2)]
     assert seeds == [held_out, held_out]
-    assert held_out[:5] != sorted(held_out)[:5]  # no stretch of the alphabet
+    assert held_out[:5] != sorted(held_out)[:5]  # not a part of the alphabet
 
 
-def test_what_is_left_keeps_its_order():
+def test_the_other_documents_keep_their_order():
     train, held_out = documents.split(DOCS, 0.1)
     away = set(held_out)
     assert train == [doc for doc in DOCS if doc not in away]
 
 
-def test_with_nothing_held_out_a_run_is_what_the_programs_run():
+def test_with_nothing_held_out_the_run_is_that_of_the_programs():
     config = Config(n_embd=4, n_head=2)
     run = microgpt.prepare(config, say=lambda _: None)
     docs = documents.prepare(config, "names", 42, 0.0)
@@ -52,14 +52,14 @@ def test_with_nothing_held_out_a_run_is_what_the_programs_run():
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
-def test_a_share_that_is_none_is_refused(share):
+def test_a_share_outside_0_to_1_is_refused(share):
     with pytest.raises(InputError, match="held-out is"):
         documents.split(DOCS, share)
 
 
-def test_other_data_than_the_checkpoint_s_are_refused(tmp_path):
+def test_data_that_have_changed_since_the_checkpoint_are_refused(tmp_path):
     (tmp_path / "x.txt").write_text("ab\nba\nabba\n")
-    with pytest.raises(InputError, match=r"has SHA-256 .*…, the checkpoint was trained on aec607"):
+    with pytest.raises(InputError, match=r"has SHA-256 .*…, but the .* was trained on aec607"):
         documents.prepare(Config(), str(tmp_path / "x.txt"), 42, 0.1, microgpt.SHA256["names"])
 
 
@@ -72,7 +72,7 @@ def a_state(config, tokenizer, module=microgpt):
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 8, 16])
-def test_a_model_that_knows_nothing_pays_ln_v_a_character_whatever_its_block(block_size):
+def test_uniform_predictions_cost_ln_v_a_character_with_any_block(block_size):
     tokenizer = microgpt.Tokenizer(["abcd"])
     config = Config(n_embd=4, n_head=2, block_size=block_size, init_std=1e-9)
     state = a_state(config, tokenizer)
@@ -80,7 +80,7 @@ def test_a_model_that_knows_nothing_pays_ln_v_a_character_whatever_its_block(blo
     assert loss == pytest.approx(math.log(5))
 
 
-def test_where_all_fits_it_is_the_loss_of_the_specification():
+def test_where_all_documents_fit_it_is_the_loss_of_the_specification():
     docs = ["anna", "bea", "n", "ebba"]
     tokenizer = microgpt.Tokenizer(docs)
     config = Config(n_embd=4, n_head=2, init_std=0.3, zero_init=False)
@@ -90,7 +90,7 @@ def test_where_all_fits_it_is_the_loss_of_the_specification():
     assert got == pytest.approx(want, rel=1e-14)
 
 
-def test_what_lies_beyond_the_block_costs_a_blind_guess():
+def test_a_character_beyond_the_block_costs_a_uniform_guess():
     tokenizer = microgpt.Tokenizer(["abcdef"])
     config = Config(n_embd=4, n_head=2, block_size=3, init_std=0.3, zero_init=False)
     state = a_state(config, tokenizer)
@@ -101,7 +101,7 @@ def test_what_lies_beyond_the_block_costs_a_blind_guess():
 
 
 def test_a_longer_block_is_measured_on_the_same_text():
-    """A block that has room for nothing more, and weights that are the same: the same loss."""
+    """Both blocks fit the documents and the other weights are equal, so the losses are equal."""
     tokenizer = microgpt.Tokenizer(["abc"])
     short = Config(n_embd=4, n_head=2, block_size=4, init_std=0.3)
     long, docs = replace(short, block_size=9), ["abc", "cab"]
@@ -116,7 +116,7 @@ def test_a_longer_block_is_measured_on_the_same_text():
     assert losses[0] == losses[1]
 
 
-def test_another_version_measures_the_same():
+def test_another_version_has_the_same_held_out_loss():
     docs = documents.prepare(Config(), "names", 42, 0.1)
     few = list(itertools.islice(docs.held_out, 20))
     config, numpy = Config(init_std=0.3, zero_init=False), module_of(NUMPY)

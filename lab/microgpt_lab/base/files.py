@@ -1,4 +1,5 @@
-"""Files that are there whole or not at all, whatever kills the process or the machine."""
+"""Write files atomically: after a crash or a power cut the old content or the new one is there,
+never a part of it."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from microgpt import InputError
 
 @contextmanager
 def failing_plainly(path: Path, doing: str = "write") -> Iterator[None]:
-    """What the system refuses (a full disk, one that is read-only) as one line."""
+    """Turn an OSError inside the block (a full disk, a read-only folder) into an InputError that
+    names the path: "cannot write 'x': No space left on device"."""
     try:
         yield
     except OSError as e:
@@ -18,8 +20,8 @@ def failing_plainly(path: Path, doing: str = "write") -> Iterator[None]:
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """A temporary name, synced, one rename, the folder synced: the file before it stays whole
-    until this one is. Raises InputError."""
+    """Write to a temporary file, sync it to the disk, rename it, sync the folder. Until the rename
+    the old file stays as it was. Raises InputError."""
     raw = content.encode() if isinstance(content, str) else content
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with failing_plainly(path):
@@ -36,8 +38,8 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """A rename lives in the folder: without this a power cut may undo it."""
-    if os.name == "nt":  # there a folder cannot be opened
+    """Sync a folder's entries to the disk. Without this a power cut may undo a rename."""
+    if os.name == "nt":  # Windows cannot open a folder as a file
         return
     folder = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""JSON as the lab writes it."""
+"""JSON text in the two layouts that the lab writes."""
 
 import json
 import math
@@ -6,7 +6,8 @@ from typing import Any
 
 
 def dump(value: Any, indent: int = 0) -> str:
-    """JSON with a line for each key and each row of numbers; floats to their last digit."""
+    """JSON with one line for each key and each row of numbers; floats keep every digit.
+    Raises ValueError for NaN and infinity."""
     if isinstance(value, dict):
         pad = " " * (indent + 1)
         lines = [f"{pad}{json.dumps(k)}: {dump(v, indent + 1)}" for k, v in value.items()]
@@ -19,7 +20,7 @@ def dump(value: Any, indent: int = 0) -> str:
 
 
 def to_json(value: Any) -> str:
-    """JSON that every reader takes: what is infinite is null."""
+    """JSON for any reader: NaN and infinity, which JSON does not have, become null."""
 
     def clean(x: Any) -> Any:
         if isinstance(x, dict):

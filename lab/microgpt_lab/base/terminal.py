@@ -1,4 +1,4 @@
-"""What commands print alike."""
+"""How all commands print: the console, names in columns, durations."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,19 @@ from rich.console import Console
 
 
 def plain_console() -> Console:
-    """A terminal that takes names and paths as they are, brackets and colons too."""
+    """A console that prints text as it is. By default rich reads [x] as markup and :x: as an emoji,
+    and a name or a path may contain both."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
 def side_by_side(names: Sequence[str]) -> Columns:
-    """Names in columns, to be read downwards; the empty one as quotes."""
+    """Names in columns, in order from top to bottom; an empty name is shown as \"\"."""
     shown = [name or '""' for name in names]
     return Columns(shown, padding=(0, 3), column_first=True, equal=True)
 
 
 def duration(seconds: float) -> str:
-    """Three digits and a unit, or minutes and hours as on a clock."""
+    """Seconds as text: three digits and a unit below 100 s, else minutes or hours."""
     if seconds < 1e-3:
         return f"{seconds * 1e6:.3g} µs"
     if seconds < 1:

@@ -1,7 +1,7 @@
-"""`microgpt doctor`: what is here, what is missing, and the command that installs it.
+"""`microgpt doctor`: what is installed, what is missing, and the command that installs it.
 
-Each version is asked itself, in a process of its own, on each of its devices: what answers
-computes.
+Each version is tried in a process of its own, on each of its devices: it creates a small model and
+computes with it.
 """
 
 import importlib.metadata
@@ -26,70 +26,72 @@ from microgpt_lab.base import machine, options
 from microgpt_lab.base.versions import ROOT, Version, pick
 
 LIBRARIES = ("numpy", "rich", "tyro", "safetensors", "matplotlib")
-PATIENCE = 120  # seconds for one version to answer
+TIMEOUT = 120  # seconds for one version to answer
 
 
 @dataclass
-class Answer:
-    """What one version said: of each device either what computes or why it does not."""
+class VersionReport:
+    """What works in one version."""
 
     version: Version
-    found: dict[str, str]
-    wrong: dict[str, str]
+    works: dict[str, str]  # {device: about() of a state on it}
+    fails: dict[str, str]  # {device: why it does not work}; "" for the whole version
 
     @property
     def healthy(self) -> bool:
-        return bool(self.found)
+        return bool(self.works)
 
 
-def ask(version: Version) -> Answer:
-    """Let a version say what it runs on."""
+def try_version(version: Version) -> VersionReport:
+    """Try a version in a process of its own."""
     if version.missing:
-        return Answer(version, {}, {"": version.missing})
+        return VersionReport(version, {}, {"": version.missing})
     command = [sys.executable, "-m", "microgpt_lab.commands.doctor", version.name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-        found, wrong = json.loads(done.stdout.splitlines()[-1])
-        return Answer(version, found, wrong)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        works, fails = json.loads(done.stdout.splitlines()[-1])
+        return VersionReport(version, works, fails)
     except subprocess.TimeoutExpired:
-        return Answer(version, {}, {"": f"no answer in {PATIENCE} s"})
+        return VersionReport(version, {}, {"": f"no answer in {TIMEOUT} s"})
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        return Answer(version, {}, {"": last})
+        return VersionReport(version, {}, {"": last})
 
 
-def child(name: str) -> None:
-    """In a version's own process: make a small state on each device, and say what computes."""
+def try_devices(name: str) -> None:
+    """In the process of one version: create a small model on each device, and print what works and
+    what fails as JSON."""
     version, module = options.runnable(name)
     config = Config(n_embd=4, n_head=2)
     docs = ["ab", "ba"]
     snapshot = microgpt.initial(config, microgpt.Tokenizer(docs).vocab_size, microgpt.random)
     chooses = "device" in options.parameters(module)
-    found, wrong = {}, {}
+    works, fails = {}, {}
     for device in version.devices if chooses else version.devices[:1]:
         given = {"device": device} if chooses else {}
         try:
             state = module.create(config, snapshot, **given)
             module.logits(state, [0])
-            found[device] = module.about(state)
+            works[device] = module.about(state)
         except InputError as e:
-            wrong[device] = str(e)
-        except Exception as e:  # whatever a framework raises, the next device may do
+            fails[device] = str(e)
+        except Exception as e:  # a framework may raise anything; the next device may work
             first = (str(e).splitlines() or [""])[0]
-            wrong[device] = f"{type(e).__name__}: {first}"
-    print(json.dumps([found, wrong]))
+            fails[device] = f"{type(e).__name__}: {first}"
+    print(json.dumps([works, fails]))
 
 
-def answers() -> Iterator[Answer]:
+def try_all() -> Iterator[VersionReport]:
+    """A report of each version, in order, two tried at a time."""
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(ask, pick([]))
+        yield from pool.map(try_version, pick([]))
 
 
-# ---------------------------------------------------------------- What else there is
+# ---------------------------------------------------------------- Python, machine, libraries
 
 
 def installed(name: str) -> str:
-    """Version of a distribution, or ""."""
+    """The installed version of a package, or ""."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -97,6 +99,7 @@ def installed(name: str) -> str:
 
 
 def memory() -> str:
+    """The machine's memory as text, or "" where the system does not say."""
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return f", {size / 2**30:.0f} GiB of memory"
@@ -105,7 +108,7 @@ def memory() -> str:
 
 
 def surroundings() -> list[tuple[str, str, bool]]:
-    """(what, what is there, whether that is well) beside the versions."""
+    """(name, what was found, whether it is all right) for all that is not a version."""
     python = f"{platform.python_version()} ({platform.python_implementation()}), {sys.prefix}"
     cores = f"{machine.processor()}, {os.cpu_count()} cores{memory()}"
     threads = [f"{k}={v}" for k, v in os.environ.items() if k.endswith("_NUM_THREADS")]
@@ -123,7 +126,7 @@ def surroundings() -> list[tuple[str, str, bool]]:
 
 
 def data() -> tuple[str, str, bool]:
-    """The embedded names, if they are what 01 says that they are."""
+    """The same for the embedded names: their number and their SHA-256."""
     path = ROOT / "data" / "names.txt"
     try:
         docs = microgpt.load_documents(say=lambda text: None)
@@ -136,8 +139,10 @@ def data() -> tuple[str, str, bool]:
 # ---------------------------------------------------------------- Showing
 
 
-def show(about: Sequence[tuple[str, str, bool]], asked: Iterator[Answer], console: Console) -> bool:
-    """A line for each; True if nothing is missing."""
+def show_report(
+    about: Sequence[tuple[str, str, bool]], tried: Iterator[VersionReport], console: Console
+) -> bool:
+    """Print a line for each; returns whether nothing is missing."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True, max_width=24, overflow="ellipsis")
@@ -145,22 +150,23 @@ def show(about: Sequence[tuple[str, str, bool]], asked: Iterator[Answer], consol
     for what, text, well in about:
         table.add_row(sign(well), what, text)
     healthy = all(well for _, _, well in about)
-    with console.status("asking each version …"):
-        for answer in asked:
-            healthy &= answer.healthy
-            for row in rows(answer):
+    with console.status("trying each version …"):
+        for report in tried:
+            healthy &= report.healthy
+            for row in report_rows(report):
                 table.add_row(*row)
     console.print(table)
     return healthy
 
 
-def rows(answer: Answer) -> Iterator[tuple[Text, str, str]]:
-    name = answer.version.name
-    for text in dict.fromkeys(answer.found.values()):
+def report_rows(report: VersionReport) -> Iterator[tuple[Text, str, str]]:
+    """(sign, name, text) for each device; the name only in the first row."""
+    name = report.version.name
+    for text in dict.fromkeys(report.works.values()):
         yield sign(True), name, text
         name = ""
-    for device, why in answer.wrong.items():
-        mark = Text("–", "dim") if answer.healthy else sign(False)
+    for device, why in report.fails.items():
+        mark = Text("–", "dim") if report.healthy else sign(False)
         yield mark, name, f"{device}: {why}" if device else why
         name = ""
 
@@ -170,13 +176,13 @@ def sign(well: bool) -> Text:
 
 
 def check(console: Console) -> int:
-    """-> 0 if all is there, 1 otherwise."""
-    if show(surroundings(), answers(), console):
-        console.print("\nAll is there.")
+    """Print the whole report. -> exit status, 1 if something is missing"""
+    if show_report(surroundings(), try_all(), console):
+        console.print("\nEverything is installed and works.")
         return 0
     console.print("\nSomething is missing: uv sync --all-packages brings every framework.")
     return 1
 
 
 if __name__ == "__main__":
-    child(sys.argv[1])
+    try_devices(sys.argv[1])

@@ -1,4 +1,4 @@
-"""One tiny GPT, many implementations: train, compare, verify, look."""
+"""One tiny GPT, many implementations: train, compare and verify them."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ DEFAULT = "compare"  # what `microgpt` alone does
 
 
 def parse(arguments: list[str]) -> Any:
-    """The command that was asked for. Raises InputError with one line."""
+    """The command with its options, from the arguments. Raises InputError with one line."""
     if arguments and arguments[0] in ("-h", "--help"):
         show_commands()
         sys.exit()
@@ -31,9 +31,9 @@ def parse(arguments: list[str]) -> Any:
     name = arguments[0]
     if name not in COMMANDS:
         raise InputError(f"no command {name!r}{options.hint(name, COMMANDS)}")
-    said = io.StringIO()
+    messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(messages):
             return tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
                 prog="microgpt",
@@ -43,11 +43,11 @@ def parse(arguments: list[str]) -> Any:
     except SystemExit as e:
         if not e.code:  # --help
             raise
-        raise InputError(f"{plain(said.getvalue())} (microgpt {name} --help)") from None
+        raise InputError(f"{error_in(messages.getvalue())} (microgpt {name} --help)") from None
 
 
 def show_commands() -> None:
-    """What there is, a line each."""
+    """Print a line for each command."""
     console, table = plain_console(), Table.grid(padding=(0, 2))
     for name, command in COMMANDS.items():
         table.add_row(f"  {name}", command.__doc__)
@@ -56,8 +56,8 @@ def show_commands() -> None:
     console.print(f"\nmicrogpt alone runs {DEFAULT}; microgpt COMMAND --help lists its options.")
 
 
-def plain(box: str) -> str:
-    """The first paragraph under the title of a box drawn of lines, as one line."""
+def error_in(box: str) -> str:
+    """The first paragraph of an error message of tyro, which draws a box around it, as one line."""
     words: list[str] = []
     for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
         text = line.strip("│ ")
@@ -69,7 +69,7 @@ def plain(box: str) -> str:
 
 
 def main() -> None:
-    """Run a subcommand; what cannot work is one line and status 2."""
+    """Run a command. Exit status 2, with one line, for an InputError."""
     try:
         status = parse(sys.argv[1:]).run()
         sys.stdout.flush()
@@ -77,7 +77,7 @@ def main() -> None:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` ends before all is printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,78 +1,87 @@
-"""Commands that train, and that use what was trained."""
+"""The commands that train a version, and those that use what was trained."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from microgpt import InputError
+from microgpt import OPTIONS, InputError
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from microgpt_lab.base.terminal import plain_console
-from microgpt_lab.commands.arguments import Numbers, Own, RecipeNumbers, flag
+from microgpt_lab.commands.arguments import (
+    Data,
+    FrameworkOptions,
+    Numbers,
+    Recipe,
+    RecipeNumbers,
+    Seed,
+    flag,
+    given_numbers,
+    sentence,
+)
 
 
 @dataclass
-class Saving:
-    """How far, and what is kept."""
+class SavingOptions:
+    """When to stop and what to keep."""
 
-    until: Annotated[int | None, flag("STEP", "the last")] = None
-    """Stop after this step, saved, as if interrupted."""
+    until: Annotated[int | None, flag("STEP", "the last step")] = None
+    """Stop after this step, with a checkpoint; microgpt resume goes on."""
     save_every: Annotated[int | None, flag("STEPS", "a tenth of the run, at most 1000")] = None
     """Steps from one checkpoint to the next."""
     keep: int = 100
-    """Checkpoints to keep; beyond, those go first that stand closest."""
+    """Checkpoints to keep. Beyond that number, those closest to their neighbours are deleted."""
     evaluate: int = 1000
-    """Held-out names to measure the loss on, the same each time; 0: all."""
+    """Held-out names for the loss at the end, the same each time; 0: all."""
     samples: int = 20
-    """Names to make up at the end."""
+    """Names to make up."""
 
     def settings(self) -> Any:
-        from microgpt_lab.runs.training import Settings
+        from microgpt_lab.runs.training import TrainingSettings
 
-        return Settings(self.until, self.save_every, self.keep, self.evaluate, self.samples)
+        return TrainingSettings(self.until, self.save_every, self.keep, self.evaluate, self.samples)
 
 
 @dataclass
 class Train:
-    """Train a version: a run's folder with log, checkpoints, names and a picture."""
+    """Train a version: log, checkpoints, names and a plot in one folder."""
 
     version: Annotated[Positional[str], flag("VERSION")]
-    """Its folder's name, its number, or how the name begins."""
-    recipe: Annotated[str | None, flag("RECIPE", "the version's, mostly seed")] = None
-    """seed, gist or scaled."""
-    seed: int = 42
-    """Of all that is random: the shuffle, the weights, the names."""
-    data: str = "names"
-    """A file with one document a line, a URL, makemore or names."""
+    """Name of its folder, its number, or the beginning of its name."""
+    recipe: Annotated[str | None, flag("{seed,gist,scaled}", "the version's, mostly seed")] = None
+    """Set of numbers to start from."""
+    seed: Seed = 42
+    data: Data = "names"
     held_out: float = 0.1
-    """Share of the distinct documents never seen in training; 0: none."""
+    """Share of the distinct documents that are held out; 0: none, as in the programs."""
     out: Annotated[Path | None, flag("FOLDER", "runs/<date>-<version>-<recipe>-<seed>")] = None
-    """Folder of the run, which must not exist."""
-    saving: OmitArgPrefixes[Saving] = field(default_factory=Saving)
-    framework: OmitArgPrefixes[Own] = field(default_factory=Own)
+    """Folder of the run; must not exist."""
+    saving: OmitArgPrefixes[SavingOptions] = field(default_factory=SavingOptions)
+    framework: OmitArgPrefixes[FrameworkOptions] = field(default_factory=FrameworkOptions)
     numbers: RecipeNumbers = field(default_factory=Numbers)
 
     def run(self) -> int:
         from microgpt_lab.runs import training
 
         return training.train(
-            self.version, self.recipe, vars(self.numbers), self.seed, self.data, self.held_out,
-            self.framework.chosen, self.out, self.saving.settings(), plain_console(),
+            self.version, self.recipe, given_numbers(self.numbers), self.seed, self.data,
+            self.held_out, self.framework.chosen, self.out, self.saving.settings(),
+            plain_console(),
         )  # fmt: skip
 
 
 @dataclass
 class Resume:
-    """Go on with a run as if it had never stopped, in the same version or in another."""
+    """Go on with a stopped run, in the same version or in another one."""
 
     path: Annotated[Positional[Path | None], flag("[RUN]", "the newest in runs/")] = None
-    """The run's folder."""
+    """Folder of the run."""
     with_: Annotated[str | None, flag("VERSION", "the one that stopped", name="with")] = None
-    """Hand over to this version."""
-    saving: OmitArgPrefixes[Saving] = field(default_factory=Saving)
-    framework: OmitArgPrefixes[Own] = field(default_factory=Own)
+    """Version that takes the next steps."""
+    saving: OmitArgPrefixes[SavingOptions] = field(default_factory=SavingOptions)
+    framework: OmitArgPrefixes[FrameworkOptions] = field(default_factory=FrameworkOptions)
 
     def run(self) -> int:
         from microgpt_lab.runs import training
@@ -84,62 +93,68 @@ class Resume:
 
 @dataclass
 class Compare:
-    """Train versions with one seed, side by side: losses, names, time, memory, lines."""
+    """Train versions with one seed, side by side: losses, names, costs."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
-    """By folder name or number; the first is what the others are measured by."""
-    recipe: str = "seed"
-    """seed, gist or scaled, the same for all."""
-    seed: int = 42
-    """Of all that is random: the shuffle, the weights, the names."""
-    data: str = "names"
-    """A file with one document a line, a URL, makemore or names."""
+    """By folder name or number; differences are to the first one."""
+    recipe: Recipe = "seed"
+    seed: Seed = 42
+    data: Data = "names"
     held_out: float = 0.1
-    """Share of the distinct documents never seen in training; 0: none."""
+    """Share of the distinct documents that are held out; 0: none, as in the programs."""
     evaluate: int = 1000
-    """Held-out names to measure the loss on, the same for all; 0: all."""
+    """Held-out names for the loss, the same for all versions; 0: all."""
     samples: int = 20
-    """Names that each makes up."""
+    """Names to make up."""
     dtype: Annotated[str | None, flag("DTYPE", "each version's")] = None
     """Precision: float32 or float64."""
     variants: bool = False
-    """Versions' other settings too, such as compiled: a row each."""
+    """Also train each version's variants, such as compiled: a row for each."""
     out: Annotated[Path | None, flag("FOLDER", "runs/<date>-compare-<recipe>-<seed>")] = None
-    """Folder for the picture and compare.json."""
+    """Folder for the plot and compare.json."""
     numbers: RecipeNumbers = field(default_factory=Numbers)
 
     def run(self) -> int:
         from microgpt_lab.base import options
         from microgpt_lab.runs import compare
 
-        config = options.recipe(self.recipe, vars(self.numbers))
+        config = options.recipe(self.recipe, given_numbers(self.numbers))
         names = ("seed", "data", "held_out", "evaluate", "samples")
         request = {name: getattr(self, name) for name in names}
-        found = compare.rows(self.versions, self.variants, self.dtype)
-        out = self.out or compare.folder(self.recipe, self.seed)
+        found = compare.rows_of(self.versions, self.variants, self.dtype)
+        out = self.out or compare.default_folder(self.recipe, self.seed)
         return compare.compare(found, config, request, out, plain_console())
+
+
+Temperature = Annotated[
+    float | None,
+    tyro.conf.arg(
+        metavar="FLOAT",
+        help=sentence(OPTIONS["temperature"].meaning),
+        help_behavior_hint="(default: the recipe's)",
+    ),
+]
 
 
 @dataclass
 class Sample:
-    """Make up names, each with its probability, and whether it is new."""
+    """Make up names, each with its probability, and say which are new."""
 
     path: Annotated[Positional[Path | None], flag("[RUN|CHECKPOINT]", "the newest in runs/")] = None
-    """A run's folder, for its last checkpoint, or a checkpoint's file."""
-    count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20
-    """How many."""
-    prompt: str = ""
-    """Letters to start with."""
-    temperature: Annotated[float | None, flag("FLOAT", "the recipe's")] = None
-    """Below 1 is bolder, above 1 is wilder."""
+    """Folder of a run, for its last checkpoint, or the file of a checkpoint."""
+    samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20
+    """Names to make up."""
+    prompt: Annotated[str, flag("TEXT")] = ""
+    """Letters that each name starts with."""
+    temperature: Temperature = None
     top_k: Annotated[int | None, flag("INT", "all")] = None
-    """Draw from the k likeliest letters alone."""
+    """Draw from the k most likely letters only."""
     top_p: Annotated[float | None, flag("FLOAT", "all")] = None
-    """Draw from the likeliest letters that hold this much together."""
-    seed: Annotated[int | None, flag("INT", "the stream that training left")] = None
-    """Of the draws."""
+    """Draw from the most likely letters whose probabilities sum to this."""
+    seed: Annotated[int | None, flag("INT", "go on with the run's random stream")] = None
+    """Seed of the sampling."""
     with_: Annotated[str | None, flag("VERSION", "the one that wrote it", name="with")] = None
-    """The version that computes."""
+    """Version that computes."""
     json: bool = False
     """Print JSON."""
 
@@ -147,64 +162,67 @@ class Sample:
         from microgpt_lab.runs import run_folder, sample
 
         checkpoint = run_folder.load(self.path)
-        how = sample.How(self.prompt, self.temperature, self.top_k, self.top_p, self.seed)
-        names = sample.draw(checkpoint, how, self.count, self.with_)
+        how = sample.SamplingOptions(
+            self.prompt, self.temperature, self.top_k, self.top_p, self.seed
+        )
+        names = sample.draw_names(checkpoint, how, self.samples, self.with_)
         if self.json:
-            print(sample.to_json(names, checkpoint, how))
+            print(sample.samples_as_json(names, checkpoint, how))
         else:
-            sample.show(names, checkpoint, plain_console())
+            sample.show_samples(names, checkpoint, plain_console())
         return 0
 
 
 @dataclass
 class Show:
-    """What the model sees in a name, or how its letters came to lie: text and picture."""
+    """Show what a model computes for a name, or its letters' embeddings."""
 
     path: Annotated[Positional[Path], flag("RUN|CHECKPOINT")]
-    """A run's folder, for its last checkpoint, or a checkpoint's file."""
+    """Folder of a run, for its last checkpoint, or the file of a checkpoint."""
     name: Annotated[Positional[str], flag("[NAME]", "none")] = ""
-    """The name that it reads."""
+    """Name to read: shows the probabilities of its letters, and attention."""
     embeddings: bool = False
-    """The letters' embeddings in two dimensions, over the checkpoints of a run."""
-    out: Annotated[Path | None, flag("FILE", "show-<name>.svg beside the checkpoints")] = None
-    """The picture: svg, png or pdf, by its ending."""
+    """Instead: the letters' embeddings in two dimensions, at each checkpoint of a run."""
+    out: Annotated[Path | None, flag("FILE", "show-<name>.svg in the run's folder")] = None
+    """Picture; its suffix is the format: svg, png or pdf."""
 
     def run(self) -> int:
         from microgpt_lab.runs import run_folder, show
 
-        console, path = plain_console(), run_folder.find(self.path)
+        console, path = plain_console(), run_folder.find_run(self.path)
         if self.embeddings == bool(self.name):
             raise InputError("show takes a name to read, or --embeddings")
-        out = self.out or run_folder.folder_of(path) / f"show-{self.name or 'embeddings'}.svg"
+        folder = run_folder.folder_of(path)
+        out = self.out or folder / f"show-{self.name or 'embeddings'}.svg"
         if self.embeddings:
-            ways = show.embeddings(run_folder.folder_of(path))
-            show.show_embeddings(ways, console)
-            show.picture_embeddings(ways, run_folder.folder_of(path).name, out)
+            paths = show.embedding_paths(folder)
+            show.show_embeddings(paths, console)
+            show.draw_embeddings(paths, folder.name, out)
         else:
             checkpoint = run_folder.load(path)
-            sight = show.look(checkpoint, self.name)
-            show.show(sight, console)
+            reading = show.read_name(checkpoint, self.name)
+            show.show_reading(reading, console)
             title = f"{checkpoint.version} after step {checkpoint.step:,}"
-            show.picture(sight, title, out)
+            show.draw_reading(reading, title, out)
         console.print(f"\npicture: {out}", soft_wrap=True)
         return 0
 
 
 @dataclass
 class Export:
-    """A checkpoint's numbers as JSON, npz or safetensors."""
+    """Write a checkpoint's numbers as JSON, npz or safetensors."""
 
     path: Annotated[Positional[Path], flag("RUN|CHECKPOINT")]
-    """A run's folder, for its last checkpoint, or a checkpoint's file."""
+    """Folder of a run, for its last checkpoint, or the file of a checkpoint."""
     out: Annotated[Positional[Path], flag("FILE")]
-    """Where to: .json, .npz or .safetensors; must not exist."""
+    """File to write, .json, .npz or .safetensors; must not exist."""
     moments: bool = False
-    """With both moments, so that training can go on elsewhere."""
+    """Export both moments too, so that another program can go on with the training."""
 
     def run(self) -> int:
         from microgpt_lab.runs import export, run_folder
 
-        export.export(run_folder.load(self.path), self.out, self.moments)
+        export.export_checkpoint(run_folder.load(self.path), self.out, self.moments)
         print(self.out)
         return 0
 

@@ -1,9 +1,9 @@
-"""A checkpoint: all that a run needs to go on, in any version, in one safetensors file.
+"""Checkpoints: everything that a run needs to go on, in any version, in one safetensors file.
 
-Tensors: the weights under the specification's names (S3.1), both moments under
-`first_moment.` and `second_moment.` before these names. The header's metadata has one entry,
-`microgpt`, JSON with the step, the recipe, the state of the random stream, the data's digest
-and who wrote it. What is read is checked before anything is done with it.
+The tensors are the weights, under the specification's names (S3.1), and both moments, under the
+same names with the prefix `first_moment.` or `second_moment.`. The metadata in the header has one
+entry, `microgpt`: JSON with the step, the recipe, the state of the random stream, the SHA-256 of
+the data, and which version wrote it. Everything read is validated before use.
 """
 
 import json
@@ -22,21 +22,21 @@ import safetensors.numpy
 from microgpt_lab.base import files
 
 FORMAT = "microgpt-checkpoint"
-NUMBER = 1  # of the format; a reader refuses what is newer
-PARTS = {"weights": "", "first_moment": "first_moment.", "second_moment": "second_moment."}
+FORMAT_VERSION = 1  # a newer format is refused
+PREFIXES = {"weights": "", "first_moment": "first_moment.", "second_moment": "second_moment."}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is from its first step to its last, whichever version takes them."""
+class RunPlan:
+    """What stays the same during a whole run, in every version that takes part in it."""
 
     recipe: str
     config: Config
     seed: int
     data: str  # a file, a URL, makemore or names
-    digest: str
+    digest: str  # SHA-256 of the data
     letters: str  # the tokens 0, 1, …; BOS comes after them
-    held_out: float  # the share of the distinct documents never seen in training
+    held_out: float  # the share of the distinct documents that is held out
 
     @property
     def tokenizer(self) -> Any:
@@ -45,29 +45,29 @@ class Plan:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run stands."""
+    """A run after some number of steps."""
 
-    plan: Plan
+    plan: RunPlan
     snapshot: Snapshot
-    rng: Any  # random.Random's getstate(): stands before the first sampled token (S13.1)
-    version: str  # that took the last steps
+    rng: Any  # random.Random's getstate(), before the first sampled token (S13.1)
+    version: str  # the version that took the last steps
     about: str = ""
-    options: dict[str, Any] = field(default_factory=dict)  # of its create()
-    complete: bool = True  # False: weights alone, enough to sample from
+    options: dict[str, Any] = field(default_factory=dict)  # the parameters of its create()
+    complete: bool = True  # False: weights without moments, which is enough to sample from
 
     @property
     def step(self) -> int:
         return int(self.snapshot.step)
 
     def stream(self) -> random.Random:
-        """The random stream, where it stood."""
+        """A new random stream in the saved state."""
         rng = random.Random()
         rng.setstate(self.rng)
         return rng
 
 
-def first(plan: Plan, rng: random.Random, version: str, **said: Any) -> Checkpoint:
-    """A run before its first step: draws the weights (S3)."""
+def before_first_step(plan: RunPlan, rng: random.Random, version: str, **said: Any) -> Checkpoint:
+    """The checkpoint at step 0: draws the initial weights (S3)."""
     snapshot = microgpt.initial(plan.config, len(plan.letters) + 1, rng)
     return Checkpoint(plan, snapshot, rng.getstate(), version, **said)
 
@@ -76,14 +76,14 @@ def first(plan: Plan, rng: random.Random, version: str, **said: Any) -> Checkpoi
 
 
 def arrays(rows: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Matrices as arrays, each float32 or, if it is anything else, float64."""
+    """Matrices as arrays: float32 stays float32, anything else becomes float64."""
     made = {name: np.ascontiguousarray(matrix) for name, matrix in rows.items()}
     return {k: a if a.dtype == np.float32 else a.astype(np.float64) for k, a in made.items()}
 
 
 def tensors(snapshot: Snapshot, complete: bool = True) -> dict[str, np.ndarray]:
-    """The file's tensors by name."""
-    parts = PARTS if complete else {"weights": ""}
+    """{name in the file: array} of the weights and, if complete, of both moments."""
+    parts = PREFIXES if complete else {"weights": ""}
     return {
         prefix + name: array
         for part, prefix in parts.items()
@@ -92,9 +92,9 @@ def tensors(snapshot: Snapshot, complete: bool = True) -> dict[str, np.ndarray]:
 
 
 def metadata(checkpoint: Checkpoint) -> dict[str, Any]:
-    """All but the tensors, for JSON."""
+    """Everything in a checkpoint except the tensors, as JSON can hold it."""
     return {
-        "format": f"{FORMAT}/{NUMBER}",
+        "format": f"{FORMAT}/{FORMAT_VERSION}",
         "step": checkpoint.step,
         "version": checkpoint.version,
         "about": checkpoint.about,
@@ -105,18 +105,18 @@ def metadata(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it whole or not at all. Raises InputError, also where a number is not finite:
-    such a state is no place to go on from."""
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the whole file or nothing. Raises InputError, also for a number that is not finite,
+    because training cannot go on from it."""
     named = tensors(checkpoint.snapshot, checkpoint.complete)
-    if bad := not_finite(named):
+    if bad := first_not_finite(named):
         raise InputError(f"{bad} after step {checkpoint.step:,}: try a lower --learning-rate")
-    said = {"microgpt": json.dumps(metadata(checkpoint))}
-    files.write(path, safetensors.numpy.save(named, said))
+    header = {"microgpt": json.dumps(metadata(checkpoint))}
+    files.write(path, safetensors.numpy.save(named, header))
 
 
-def not_finite(named: dict[str, np.ndarray]) -> str:
-    """The first tensor that holds NaN or infinity, in words; "" if none does."""
+def first_not_finite(named: dict[str, np.ndarray]) -> str:
+    """The first NaN or infinity, such as "wte has nan at [0][3]"; "" if all are finite."""
     for name, array in named.items():
         bad = np.argwhere(~np.isfinite(array))
         if bad.size:
@@ -128,31 +128,22 @@ def not_finite(named: dict[str, np.ndarray]) -> str:
 # ---------------------------------------------------------------- Reading
 
 
-def read(path: Path) -> Checkpoint:
-    """Raises InputError with one line for whatever is wrong with the file."""
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and validate a file. Raises InputError with one line for whatever is wrong with it."""
     with files.failing_plainly(path, "read"):
         raw = path.read_bytes()
     try:
         named = {name: np.array(x) for name, x in safetensors.numpy.load(raw).items()}
-        length = int.from_bytes(raw[:8], "little")
-        said = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
+        header = json.loads(raw[8 : 8 + header_length(raw)]).get("__metadata__", {})
     except safetensors.SafetensorError:
-        what = "is cut short" if is_cut(raw) else "is not a safetensors file"
+        what = "is cut short" if is_cut_short(raw) else "is not a safetensors file"
         raise InputError(f"{path} {what}") from None
     except KeyError as e:  # a type that NumPy does not have
         raise InputError(f"{path} has tensors of type {e}: a checkpoint has F32 or F64") from None
-    if "microgpt" not in said:
-        raise InputError(f"{path} is a safetensors file, but no checkpoint of microgpt")
+    if "microgpt" not in header:
+        raise InputError(f"{path} is a safetensors file, but not a checkpoint of microgpt")
     try:
-        record = json.loads(said["microgpt"])
-        kind, _, number = record["format"].partition("/")
-        if kind != FORMAT:
-            raise InputError(f"{path} is a {kind}, not a {FORMAT}")
-        if int(number) > NUMBER:
-            raise InputError(
-                f"{path} has format {number}, this microgpt reads up to {NUMBER}: update it"
-            )
-        return assemble(record, named)
+        return from_text(path, header["microgpt"], named)
     except InputError as e:
         raise InputError(str(e) if str(path) in str(e) else f"{path}: {e}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as e:
@@ -160,9 +151,14 @@ def read(path: Path) -> Checkpoint:
         raise InputError(f"{path} is damaged: its metadata cannot be read ({what})") from None
 
 
-def is_cut(raw: bytes) -> bool:
-    """Whether it begins as a safetensors file does, and ends before one would."""
-    length = int.from_bytes(raw[:8], "little")
+def header_length(raw: bytes) -> int:
+    """A safetensors file begins with the length of its JSON header, in eight bytes."""
+    return int.from_bytes(raw[:8], "little")
+
+
+def is_cut_short(raw: bytes) -> bool:
+    """Whether these bytes are the beginning of a longer safetensors file."""
+    length = header_length(raw)
     if len(raw) < 8 + length:
         return raw[8:9] in (b"{", b"")
     try:
@@ -173,9 +169,23 @@ def is_cut(raw: bytes) -> bool:
         return False
 
 
+def from_text(path: Path, text: str, named: dict[str, np.ndarray]) -> Checkpoint:
+    """A checkpoint from its metadata and tensors, after a check of the format's version."""
+    record = json.loads(text)
+    kind, _, number = record["format"].partition("/")
+    if kind != FORMAT:
+        raise InputError(f"{path} is a {kind}, not a {FORMAT}")
+    if int(number) > FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format {number}, this microgpt reads up to {FORMAT_VERSION}: update it"
+        )
+    return assemble(record, named)
+
+
 def assemble(record: dict[str, Any], named: dict[str, np.ndarray]) -> Checkpoint:
-    """A checkpoint from what a file says, if all of it fits together."""
-    plan = Plan(
+    """A checkpoint from its metadata and tensors. Raises InputError if they contradict each
+    other, and KeyError, TypeError or ValueError if an entry is missing or of a wrong type."""
+    plan = RunPlan(
         record["recipe"],
         Config(**record["config"]),
         int(record["seed"]),
@@ -188,43 +198,48 @@ def assemble(record: dict[str, Any], named: dict[str, np.ndarray]) -> Checkpoint
     if not 0 <= step <= plan.config.steps:
         raise InputError(f"step is {step}: the recipe has {plan.config.steps} steps")
     refuse_misfits(plan, named, complete)
-    weights = {name: named[name] for name in microgpt.shapes(plan.config, len(plan.letters) + 1)}
-    moments = [
-        {
-            name: named[prefix + name] if complete else np.zeros_like(w)
-            for name, w in weights.items()
-        }
-        for prefix in ("first_moment.", "second_moment.")
-    ]
     version, internal, gauss = record["rng"]
     checkpoint = Checkpoint(
         plan,
-        Snapshot(weights, *moments, step),
+        snapshot_of(plan, named, complete, step),
         (version, tuple(internal), gauss),
         str(record["version"]),
         str(record["about"]),
         dict(record["options"]),
         complete,
     )
-    checkpoint.stream()  # raises if that is no state of it
+    checkpoint.stream()  # raises if this is not a state of random.Random
     return checkpoint
 
 
-def refuse_misfits(plan: Plan, named: dict[str, np.ndarray], complete: bool) -> None:
-    """A tensor that is missing, not expected, of another shape or type, or not finite."""
+def snapshot_of(plan: RunPlan, named: dict[str, np.ndarray], complete: bool, step: int) -> Snapshot:
+    """A snapshot from the tensors of a file; moments that the file does not have are zero."""
+    weights = {name: named[name] for name in microgpt.shapes(plan.config, len(plan.letters) + 1)}
+    moments = [
+        {
+            name: named[PREFIXES[moment] + name] if complete else np.zeros_like(w)
+            for name, w in weights.items()
+        }
+        for moment in ("first_moment", "second_moment")
+    ]
+    return Snapshot(weights, *moments, step)
+
+
+def refuse_misfits(plan: RunPlan, named: dict[str, np.ndarray], complete: bool) -> None:
+    """Raises InputError for a tensor that is missing, unknown, of a wrong shape or type, or not
+    finite."""
     table = microgpt.shapes(plan.config, len(plan.letters) + 1)
-    prefixes = PARTS.values() if complete else [""]
+    prefixes = PREFIXES.values() if complete else [""]
     expected = {prefix + name: table[name][:2] for prefix in prefixes for name in table}
     for name, shape in expected.items():
         if name not in named:
             raise InputError(f"the tensor {name} is missing")
         found = named[name]
         if found.shape != shape:
-            text = f"{name} has shape {found.shape}, its recipe makes it {shape}"
-            raise InputError(text)
+            raise InputError(f"{name} has shape {found.shape}, its recipe makes it {shape}")
         if found.dtype not in (np.float32, np.float64):
             raise InputError(f"{name} is {found.dtype}: it must be float32 or float64")
-    if extra := sorted(named.keys() - expected.keys()):
-        raise InputError(f"the tensor {extra[0]} is none of its recipe's")
-    if bad := not_finite(named):
+    if unknown := sorted(named.keys() - expected.keys()):
+        raise InputError(f"the tensor {unknown[0]} does not belong to its recipe")
+    if bad := first_not_finite(named):
         raise InputError(f"{bad}: it must be finite")

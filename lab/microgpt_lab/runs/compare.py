@@ -1,4 +1,4 @@
-"""`microgpt compare`: versions trained with one seed, beside one another."""
+"""`microgpt compare`: train several versions with the same seed and show them side by side."""
 
 import json
 import subprocess
@@ -25,8 +25,8 @@ from microgpt_lab.runs.worker import Request, Result
 
 
 @dataclass
-class Row:
-    """One version, or one of its variants: what came of it, or why it did not run."""
+class ComparisonRow:
+    """One version, or a variant of one, with its result or the reason why it has none."""
 
     version: Version
     variant: str = ""
@@ -39,8 +39,9 @@ class Row:
         return f"{self.version.name} {self.variant}".strip()
 
 
-def rows(names: Sequence[str], variants: bool, dtype: str | None) -> list[Row]:
-    """The versions asked for, each in the precision asked for where it has that."""
+def rows_of(names: Sequence[str], variants: bool, dtype: str | None) -> list[ComparisonRow]:
+    """A row for each version (and each variant), in that precision if one is given. A version
+    that cannot run so gets a reason instead. Raises InputError for an unknown version."""
     found = []
     for version in pick(names):
         for variant in ("", *(version.variants if variants else ())):
@@ -48,16 +49,16 @@ def rows(names: Sequence[str], variants: bool, dtype: str | None) -> list[Row]:
             if dtype in version.dtypes:
                 given["dtype"] = dtype
             elif dtype:
-                found.append(Row(version, variant, reason=f"it has no {dtype}"))
+                found.append(ComparisonRow(version, variant, reason=f"it has no {dtype}"))
                 continue
-            found.append(Row(version, variant, given, reason=version.missing or ""))
+            found.append(ComparisonRow(version, variant, given, reason=version.missing or ""))
     return found
 
 
-def train(row: Row, request: dict[str, Any], console: Console) -> None:
-    """Fill in a row by a process of its own."""
+def train_in_process(row: ComparisonRow, request: dict[str, Any], console: Console) -> None:
+    """Train one row in a process of its own, and fill in its result or its reason."""
     asked = Request(row.version.name, options=row.options, started=time.time(), **request)
-    command = [sys.executable, "-m", "microgpt_lab.runs.worker", asked.line()]
+    command = [sys.executable, "-m", "microgpt_lab.runs.worker", asked.to_json()]
     steps = request["config"]["steps"]
     with (
         tempfile.TemporaryFile("w+") as err,
@@ -67,11 +68,11 @@ def train(row: Row, request: dict[str, Any], console: Console) -> None:
         try:
             assert worker.stdout
             for line in worker.stdout:
-                news = json.loads(line)
-                if "step" in news:
-                    status.update(f"{row.name}: step {news['step']:,} of {steps:,}")
-                row.reason = news.get("error", row.reason)
-                row.result = Result(**news["result"]) if "result" in news else None
+                message = json.loads(line)
+                if "step" in message:
+                    status.update(f"{row.name}: step {message['step']:,} of {steps:,}")
+                row.reason = message.get("error", row.reason)
+                row.result = Result(**message["result"]) if "result" in message else None
         except BaseException:
             worker.kill()
             raise
@@ -84,26 +85,26 @@ def train(row: Row, request: dict[str, Any], console: Console) -> None:
 # ---------------------------------------------------------------- Showing
 
 
-def difference(row: Row, first: Row) -> float:
-    """The greatest difference of a loss from the first version's at the same step."""
+def greatest_difference(row: ComparisonRow, first: ComparisonRow) -> float:
+    """The largest absolute difference between the two rows' losses at the same step."""
     assert row.result
     assert first.result
     return max(abs(a - b) for a, b in zip(row.result.losses, first.result.losses))
 
 
-def tail(losses: Sequence[float]) -> float:
-    """Mean of the last 50."""
+def mean_of_last(losses: Sequence[float]) -> float:
+    """The mean of the last 50 losses."""
     last = losses[-50:]
     return sum(last) / len(last)
 
 
 def code_lines(folder: Path) -> int:
-    """Lines of a version's programs that hold code: no blanks, comments or docstrings."""
+    """How many lines of code the programs in a folder have."""
     return sum(code_lines_of(path.read_text()) for path in folder.glob("*.py"))
 
 
-def show(found: Sequence[Row], console: Console) -> None:
-    """The table, then why something is not in it."""
+def show_table(found: Sequence[ComparisonRow], console: Console) -> None:
+    """Print a table of the rows that ran, then a reason for each that did not."""
     ran = [row for row in found if row.result]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True, max_width=24, overflow="ellipsis")
@@ -115,9 +116,9 @@ def show(found: Sequence[Row], console: Console) -> None:
         assert r
         table.add_row(
             row.name,
-            f"{tail(r.losses):.4f}",
+            f"{mean_of_last(r.losses):.4f}",
             "–" if r.held_out is None else f"{r.held_out:.4f}",
-            "=" if row is ran[0] else f"{difference(row, ran[0]):.0e}",
+            "=" if row is ran[0] else f"{greatest_difference(row, ran[0]):.0e}",
             f"{r.step * 1e6:,.0f}",
             f"{r.start:.1f} s",
             f"{r.first_name:.1f} s",
@@ -131,14 +132,20 @@ def show(found: Sequence[Row], console: Console) -> None:
 
 
 LEGEND = (
-    "loss: mean of the last 50 steps; held-out: nats a character on names never seen; "
-    "Δ: greatest difference from the first row's losses; µs/step: median after warm-up; start: "
-    "to the end of the first step, imports and compiling included; name: to the first name"
+    "loss: mean of the last 50 steps. held-out: loss on held-out names, nats a character. "
+    "Δ: largest difference from the first row's losses. µs/step: median after a warm-up. "
+    "start: seconds from the start of the process, with imports and compilation, to the end of the "
+    "first step. name: the same to the first name. MiB: peak memory. lines: lines of code."
+)
+HELD_OUT = (
+    "The versions' own programs print other names, because they train on all documents: here "
+    "{share:.0%} are held out. With --held-out 0 the names are the same.\n"
 )
 
 
-def show_names(found: Sequence[Row], console: Console) -> None:
-    """The names of all versions: once where they are equal, side by side where not."""
+def show_generated_names(found: Sequence[ComparisonRow], console: Console) -> None:
+    """Print the generated names: one list if all versions agree, else a column for each group of
+    versions that agree."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for row in found:
         if row.result and row.result.names:
@@ -159,8 +166,8 @@ def show_names(found: Sequence[Row], console: Console) -> None:
         console.print(table)
 
 
-def record(found: Sequence[Row], request: dict[str, Any]) -> dict[str, Any]:
-    """The whole comparison for machines."""
+def comparison_record(found: Sequence[ComparisonRow], request: dict[str, Any]) -> dict[str, Any]:
+    """The content of compare.json."""
     return {
         "format": "microgpt-compare/1",
         "date": date.today().isoformat(),
@@ -184,31 +191,38 @@ def record(found: Sequence[Row], request: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- The command
 
 
-def folder(recipe: str, seed: int) -> Path:
-    """Where a comparison goes unless told otherwise; one of the same day is replaced."""
+def default_folder(recipe: str, seed: int) -> Path:
+    """The folder without --out; a second comparison on the same day replaces the first."""
     return run_folder.FOLDER / f"{date.today().isoformat()}-compare-{recipe}-{seed}"
 
 
 def compare(
-    found: Sequence[Row], config: Config, request: dict[str, Any], out: Path, console: Console
+    found: Sequence[ComparisonRow],
+    config: Config,
+    request: dict[str, Any],
+    out: Path,
+    console: Console,
 ) -> int:
-    """Train one after the other, show them, keep the picture and the record in `out`.
-    -> 0, or 1 if a version did not run."""
+    """Train the rows one after the other, print them, write the picture and compare.json into
+    `out`. Returns the exit status: 0, or 1 if a version did not run."""
     with files.failing_plainly(out, "make"):
         out.mkdir(parents=True, exist_ok=True)
     for row in found:
         if not row.reason:
-            train(row, request | {"config": asdict(config)}, console)
+            train_in_process(row, request | {"config": asdict(config)}, console)
     ran = {row.name: row.result for row in found if row.result}
-    text = json_text.to_json(record(found, request | {"config": asdict(config)}))
-    files.write(out / "compare.json", text)  # first, so that no terminal can lose it
+    record = comparison_record(found, request | {"config": asdict(config)})
+    # before anything is printed, so that a closed terminal does not lose it
+    files.write(out / "compare.json", json_text.to_json(record))
     if ran:
         curves = {name: result.losses for name, result in ran.items()}
         loss_pictures.draw_comparison(curves, next(iter(ran)), out / "losses.svg")
-    show(found, console)
+    show_table(found, console)
     if ran:
         console.print(f"\n{LEGEND}\n", style="dim")
-        show_names(found, console)
+        if request["held_out"] and request["samples"]:
+            console.print(HELD_OUT.format(share=request["held_out"]))
+        show_generated_names(found, console)
     said = f"\nin {out}: {'losses.svg, ' if ran else ''}compare.json"
     console.print(said, soft_wrap=True)
     return 0 if len(ran) == len(found) else 1

@@ -1,8 +1,9 @@
-"""`microgpt export`: a checkpoint's numbers for other programs, and back.
+"""`microgpt export`: a checkpoint's numbers for other programs.
 
-Weights alone, or with both moments. safetensors is the checkpoint's own format and loads
-wherever one does; npz has an array a tensor, under the same names, and the recipe as JSON in
-`microgpt`; JSON has the same as nested lists, each number to its last digit.
+Exports the weights alone, or the weights with both moments. A .safetensors file is a checkpoint
+again and can be loaded wherever one can. An .npz file has one array for each tensor, under the
+same names, and the recipe as JSON under `microgpt`. A .json file has the same as nested lists, with
+every digit of each number.
 """
 
 import io
@@ -19,33 +20,36 @@ from microgpt_lab.base import files, json_text
 from microgpt_lab.runs import checkpoints
 from microgpt_lab.runs.checkpoints import Checkpoint
 
-KINDS = (".json", ".npz", ".safetensors")
+SUFFIXES = (".json", ".npz", ".safetensors")
 
 
-def export(checkpoint: Checkpoint, path: Path, moments: bool) -> None:
-    """Write it in the format that the suffix names. Raises InputError."""
-    if path.suffix not in KINDS:
-        raise InputError(f"cannot export to {path.name!r}: it must end in {', '.join(KINDS)}")
+def export_checkpoint(checkpoint: Checkpoint, path: Path, moments: bool) -> None:
+    """Write a new file in the format of its suffix. Raises InputError."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"cannot export to {path.name!r}: it must end in {', '.join(SUFFIXES)}")
     if path.exists():
         raise InputError(f"{str(path)!r} exists: give another name")
     if moments and not checkpoint.complete:
-        raise InputError("it has weights alone, no moments: leave --moments out")
+        raise InputError("the checkpoint has weights alone, no moments: leave --moments out")
     checkpoint = replace(checkpoint, complete=moments)
     if path.suffix == ".safetensors":
-        checkpoints.write(path, checkpoint)
-    else:
-        said = checkpoints.metadata(checkpoint)
-        named = checkpoints.tensors(checkpoint.snapshot, moments)
-        files.write(path, to_npz(said, named) if path.suffix == ".npz" else to_json(said, named))
+        checkpoints.write_checkpoint(path, checkpoint)
+        return
+    metadata = checkpoints.metadata(checkpoint)
+    tensors = checkpoints.tensors(checkpoint.snapshot, moments)
+    as_file = npz_file if path.suffix == ".npz" else json_file
+    files.write(path, as_file(metadata, tensors))
 
 
-def to_npz(said: dict[str, Any], named: dict[str, np.ndarray]) -> bytes:
+def npz_file(metadata: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
+    """The content of an .npz file."""
     raw = io.BytesIO()
-    np.savez(raw, microgpt=np.array(json.dumps(said)), **named)  # type: ignore[arg-type]
+    np.savez(raw, microgpt=np.array(json.dumps(metadata)), **tensors)  # type: ignore[arg-type]
     return raw.getvalue()
 
 
-def to_json(said: dict[str, Any], named: dict[str, np.ndarray]) -> str:
-    del said["rng"]
-    tensors = {name: array.tolist() for name, array in named.items()}
-    return json_text.dump(said | {"tensors": tensors}) + "\n"
+def json_file(metadata: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    """The content of a .json file, without the random stream's 625 numbers."""
+    without_rng = {key: value for key, value in metadata.items() if key != "rng"}
+    lists = {name: array.tolist() for name, array in tensors.items()}
+    return json_text.dump(without_rng | {"tensors": lists}) + "\n"

@@ -1,14 +1,16 @@
-"""A run's folder, which is there whole from its first moment, and whose it is.
+"""The folder of a run: created whole, locked while a process trains in it.
 
-    run.json                       what the run is: recipe, seed, data, digest
-    log.jsonl                      a line a step, and what was measured, saved, taken over
+    run.json                       what the run is: recipe, seed, data, SHA-256 of the data
+    log.jsonl                      one JSON object a line: losses, held-out losses, checkpoints
     checkpoints/step-000100.safetensors
-    names.txt  loss.svg            when it has ended
-    lock                           held by the process that trains in it
+    names.txt  loss.svg            written at the end
+    lock                           locked by the process that trains
 
-A log's line has `step` and one of: `loss`; `held_out` and `names`, over how many; `checkpoint`,
-which is then safe; `version` and `about`, who goes on from here. The log is synced before the
-checkpoint, so that it never knows less; what it knows more is cut off on the way back.
+Each line of the log has `step` and one of these: `loss`; `held_out` with `names`, the number of
+documents it was measured on; `checkpoint`, the name of a file that is now on the disk; `version`
+and `about`, the version that trains from here on. The log is synced to the disk before a checkpoint
+is written, so it never has fewer steps than the newest checkpoint. If it has more, `resume` cuts
+them off.
 """
 
 import difflib
@@ -32,7 +34,7 @@ from microgpt_lab.runs.checkpoints import Checkpoint
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody stands at the door
+except ImportError:  # Windows has no fcntl: runs are not locked there
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path("runs")
@@ -41,86 +43,109 @@ STEP = re.compile(r"step-(\d+)\.safetensors")
 
 @dataclass
 class Run:
-    """An open run: locked, its log at hand."""
+    """A run that is open for training: its folder is locked and its log can be written."""
 
     path: Path
-    log: Any = None  # a text file to append to
-    lock: Any = field(default=None, repr=False)  # holding it open holds the lock
+    log: Any = None  # log.jsonl, open to append
+    lock: Any = field(default=None, repr=False)  # the file stays open to keep the lock
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, *_: Any) -> None:
         for file in (self.log, self.lock):
-            with suppress(OSError):  # what could not be written has been said
+            with suppress(OSError):  # an error while writing was reported when it happened
                 if file:
                     file.close()
 
-    def note(self, records: Iterable[dict[str, Any]]) -> None:
-        """Add a line to the log for each record."""
-        self.write(json.dumps(record) + "\n" for record in records)
+    def write_records(self, records: Iterable[dict[str, Any]]) -> None:
+        """Append records to the log, one a line."""
+        self.write_lines(json.dumps(record) + "\n" for record in records)
 
-    def write(self, lines: Iterable[str]) -> None:
-        """Add lines to the log and let others see them."""
+    def write_lines(self, lines: Iterable[str]) -> None:
+        """Append lines of JSON to the log and flush, so that other processes see them."""
         with files.failing_plainly(self.path / "log.jsonl"):
             self.log.writelines(lines)
             self.log.flush()
 
     def save(self, checkpoint: Checkpoint, keep: int) -> Path:
-        """Keep a checkpoint and say so in the log; the log first, and both on the disk."""
+        """Sync the log, write the checkpoint, then record it in the log. Deletes checkpoints
+        beyond `keep`. Raises InputError."""
         with files.failing_plainly(self.path / "log.jsonl"):
             os.fsync(self.log.fileno())
         path = checkpoint_path(self.path, checkpoint.step)
-        checkpoints.write(path, checkpoint)
-        self.note([{"step": checkpoint.step, "checkpoint": path.name}])
-        thin(self.path, keep)
+        checkpoints.write_checkpoint(path, checkpoint)
+        self.write_records([{"step": checkpoint.step, "checkpoint": path.name}])
+        delete_surplus(self.path, keep)
         return path
 
     def rewind(self, step: int) -> None:
-        """Cut off what the log knows beyond a step: those steps are taken again. What a killed
-        process left half-written goes too."""
+        """Open the log and cut off what is after a step: those steps are taken again. Temporary
+        files that a killed process left are deleted."""
         for part in (*self.path.glob(".*.part"), *self.path.glob("checkpoints/.*.part")):
             part.unlink(missing_ok=True)
         self.log = open_log(self.path)
-        whole = sum(len(line) for line, _ in lines(self.path, step))
+        kept = sum(len(line) for line, _ in log_lines(self.path, step))
         with files.failing_plainly(self.path / "log.jsonl"):
-            self.log.truncate(whole)
+            self.log.truncate(kept)
+
+
+# ---------------------------------------------------------------- Checkpoints
 
 
 def checkpoint_path(path: Path, step: int) -> Path:
+    """The file of a run's checkpoint after that step."""
     return path / "checkpoints" / f"step-{step:06}.safetensors"
 
 
 def step_of(path: Path) -> int:
+    """The step in a checkpoint's file name; -1 for any other file."""
     found = STEP.fullmatch(path.name)
     return int(found[1]) if found else -1
 
 
-def saved(path: Path) -> list[Path]:
-    """The checkpoints in a run's folder, the first step first."""
+def saved_checkpoints(path: Path) -> list[Path]:
+    """The files of a run's checkpoints, ordered by step."""
     found = [p for p in path.glob("checkpoints/step-*.safetensors") if step_of(p) >= 0]
     return sorted(found, key=step_of)
 
 
-def thin(path: Path, keep: int) -> None:
-    """Drop checkpoints until `keep` are left: always the one whose neighbours are closest,
-    never the first or the last, so that those left span the run."""
-    found = saved(path)
+def delete_surplus(path: Path, keep: int) -> None:
+    """Delete checkpoints until `keep` are left: each time the one whose neighbours are closest
+    together, never the first or the last. So those that are left span the run evenly."""
+    found = saved_checkpoints(path)
     while len(found) > max(2, keep):
         gaps = [step_of(after) - step_of(before) for before, after in zip(found, found[2:])]
-        with suppress(OSError):  # too many is no reason to stop
+        with suppress(OSError):  # one checkpoint too many is no reason to stop training
             found[1 + gaps.index(min(gaps))].unlink()
         del found[1 + gaps.index(min(gaps))]
 
 
+def last_checkpoint(path: Path) -> Checkpoint:
+    """The last checkpoint of a run. Raises InputError; if the file is damaged, the message names
+    the one before it."""
+    found = saved_checkpoints(path)
+    if not found:
+        raise InputError(f"{path} has no checkpoints")
+    try:
+        return checkpoints.read_checkpoint(found[-1])
+    except InputError as e:
+        before = f"; {found[-2].name} is before it: move the other away" if found[1:] else ""
+        raise InputError(f"{e}{before}") from None
+
+
+# ---------------------------------------------------------------- The log
+
+
 def open_log(path: Path) -> Any:
+    """A run's log.jsonl, open to append."""
     with files.failing_plainly(path / "log.jsonl"):
         return open(path / "log.jsonl", "a", encoding="utf-8")
 
 
-def lines(path: Path, until: int | None = None) -> Iterable[tuple[bytes, dict[str, Any]]]:
-    """The log's lines and what they say, up to that step; the first that was not written
-    whole ends it."""
+def log_lines(path: Path, until: int | None = None) -> Iterable[tuple[bytes, dict[str, Any]]]:
+    """(line, record) of the log, up to that step. A line that is incomplete or no JSON ends it: a
+    process was killed while it wrote that line."""
     with files.failing_plainly(path / "log.jsonl", "read"), open(path / "log.jsonl", "rb") as log:
         for line in log:
             try:
@@ -134,15 +159,17 @@ def lines(path: Path, until: int | None = None) -> Iterable[tuple[bytes, dict[st
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    return [record for _, record in lines(path)]
+    """All records of a run's log."""
+    return [record for _, record in log_lines(path)]
 
 
-# ---------------------------------------------------------------- Making and finding one
+# ---------------------------------------------------------------- Creating and locking
 
 
 def create(out: Path | None, checkpoint: Checkpoint) -> Run:
-    """Make the folder under another name and rename it: where it is, its first checkpoint is.
-    Without `out`, `runs/<date>-<version>-<recipe>-<seed>`, with -2, -3 … if there is one."""
+    """A new run, open and locked. The folder is made under a temporary name and then renamed, so
+    wherever a run's folder is, its first checkpoint is too. Without `out` it is
+    `runs/<date>-<version>-<recipe>-<seed>`, with -2, -3 … if that exists. Raises InputError."""
     plan = checkpoint.plan
     name = f"{date.today().isoformat()}-{checkpoint.version}-{plan.recipe}-{plan.seed}"
     target = out or FOLDER / name
@@ -151,13 +178,14 @@ def create(out: Path | None, checkpoint: Checkpoint) -> Run:
     try:
         with files.failing_plainly(target, "make"):
             (part / "checkpoints").mkdir(parents=True)
-            run.lock = take_lock(part)
+            run.lock = lock_folder(part)
             record = {k: v for k, v in checkpoints.metadata(checkpoint).items() if k != "rng"}
             files.write(part / "run.json", json.dumps(record, indent=1) + "\n")
             run.log = open_log(part)
-            run.note([{"step": 0, "version": checkpoint.version, "about": checkpoint.about}])
+            begins = {"step": 0, "version": checkpoint.version, "about": checkpoint.about}
+            run.write_records([begins])
             run.save(checkpoint, keep=2)
-            run.path = claim(part, target, numbered=out is None)
+            run.path = rename_to_free(part, target, numbered=out is None)
             files.sync_folder(run.path.parent)
     except BaseException:
         run.__exit__()
@@ -166,8 +194,10 @@ def create(out: Path | None, checkpoint: Checkpoint) -> Run:
     return run
 
 
-def claim(part: Path, target: Path, numbered: bool) -> Path:
-    """Give a finished folder its name; of two processes that want it, one gets it."""
+def rename_to_free(part: Path, target: Path, numbered: bool) -> Path:
+    """Rename a finished folder to its name, or to the first free number after it. A rename is
+    atomic: of two processes that want the same name, one gets it. Raises InputError if the name
+    is taken and `numbered` is false."""
     number, free = 1, target
     while True:
         try:
@@ -184,8 +214,9 @@ def claim(part: Path, target: Path, numbered: bool) -> Path:
         free = target.with_name(f"{target.name}-{number}")
 
 
-def take_lock(path: Path) -> Any:
-    """Hold the folder until this process ends, however it ends."""
+def lock_folder(path: Path) -> Any:
+    """Lock a folder and return the open lock file. The operating system releases the lock when
+    the process ends, also when it is killed. Raises InputError if another process has it."""
     with files.failing_plainly(path / "lock"):
         lock = open(path / "lock", "a+", encoding="utf-8")  # noqa: SIM115
     try:
@@ -205,64 +236,58 @@ def take_lock(path: Path) -> Any:
     return lock
 
 
-def take_over(path: Path | None) -> Run:
-    """Lock a run that has stopped."""
-    path = find(path)
+def open_stopped(path: Path | None) -> Run:
+    """Lock the folder of a run that no process trains in, to resume it. Raises InputError."""
+    path = find_run(path)
     if not (path / "run.json").exists():
-        raise InputError(f"{path} is no run's folder: microgpt train makes one")
-    return Run(path, lock=take_lock(path))
+        raise InputError(f"{path} is not the folder of a run: microgpt train makes one")
+    return Run(path, lock=lock_folder(path))
 
 
-def latest(path: Path) -> Checkpoint:
-    """The last checkpoint of a run."""
-    found = saved(path)
-    if not found:
-        raise InputError(f"{path} has no checkpoints")
-    try:
-        return checkpoints.read(found[-1])
-    except InputError as e:
-        before = f"; {found[-2].name} is before it: move the other away" if found[1:] else ""
-        raise InputError(f"{e}{before}") from None
+# ---------------------------------------------------------------- Finding
 
 
-def find(path: Path | None) -> Path:
-    """A file or a folder, also by its name in runs/; the newest run for None."""
-    path = path or newest()
+def find_run(path: Path | None) -> Path:
+    """An existing file or folder, given by its path or by its name in runs/; None is the newest
+    run. Raises InputError."""
+    path = path or newest_run()
     if not path.exists() and (FOLDER / path).exists():
         path = FOLDER / path
     if not path.exists():
-        raise InputError(f"there is no {str(path)!r}{near(path)}")
+        raise InputError(f"there is no {str(path)!r}{similar_run(path)}")
     return path
 
 
 def folder_of(path: Path) -> Path:
-    """The run's folder that a path is, or that a checkpoint lies in; else the file's folder."""
+    """The run's folder that a checkpoint lies in; the folder itself for a folder."""
     if path.is_dir():
         return path
     return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def load(path: Path | None) -> Checkpoint:
-    """A checkpoint's file, the last one of a run's folder, or that of the newest run."""
-    path = find(path)
-    return latest(path) if path.is_dir() else checkpoints.read(path)
+    """A checkpoint from its file, or the last one of a run's folder; None is the newest run.
+    Raises InputError."""
+    path = find_run(path)
+    return last_checkpoint(path) if path.is_dir() else checkpoints.read_checkpoint(path)
 
 
 def all_runs() -> list[Path]:
-    """The runs in runs/, the one that was worked at last at the end."""
+    """The folders in runs/, ordered by when they were last trained in."""
     found = [path.parent for path in FOLDER.glob("*/log.jsonl")]
     return sorted(found, key=lambda path: (path / "log.jsonl").stat().st_mtime)
 
 
-def newest() -> Path:
+def newest_run() -> Path:
+    """The run that was last trained in. Raises InputError if there is none."""
     found = all_runs()
     if not found:
         raise InputError(f"there is no run in {FOLDER}/: microgpt train makes one")
     return found[-1]
 
 
-def near(path: Path) -> str:
-    """A hint at the run that was meant."""
+def similar_run(path: Path) -> str:
+    """The end of an error message: the run with the most similar name, or nothing."""
     names = {run.name: run for run in all_runs()}
     close = difflib.get_close_matches(path.name, names, 1, 0.5)
     return f": did you mean {names[close[0]]}?" if close else ""

@@ -1,4 +1,5 @@
-"""`microgpt sample`: names from a checkpoint, how likely each was, and whether it is new."""
+"""`microgpt sample`: generate names from a checkpoint, each with its probability and whether it is
+in the data."""
 
 import functools
 import json
@@ -24,14 +25,14 @@ Logits = Callable[[Sequence[int]], list[list[float]]]
 
 
 @dataclass(frozen=True)
-class How:
-    """How tokens are drawn."""
+class SamplingOptions:
+    """How each token is drawn. Raises InputError for a value out of range."""
 
     prompt: str = ""
     temperature: float | None = None  # None: the recipe's
-    top_k: int | None = None  # only the k most likely tokens
-    top_p: float | None = None  # only the most likely tokens that hold this much together
-    seed: int | None = None  # None: the stream of the run, where training left it
+    top_k: int | None = None  # draw from the k most likely tokens only
+    top_p: float | None = None  # from the most likely tokens whose probabilities sum to this
+    seed: int | None = None  # None: the random stream of the run, as training left it
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
@@ -41,79 +42,89 @@ class How:
 
 
 @dataclass(frozen=True)
-class Name:
-    """A name that was drawn."""
+class SampledName:
+    """A generated name."""
 
     name: str
-    probability: float  # that one draw with these settings gives exactly this name
-    known: str | None  # "training", "held out", "new"; None: the data are not at hand
+    probability: float  # that a draw with these options gives exactly this name
+    known: str | None  # "training", "held out" or "new"; None: the data are missing or changed
 
 
-def narrowed(logits: Callable[[Sequence[int]], Any], temperature: float, how: How) -> Logits:
-    """Logits that leave nothing to tokens which top-k and top-p shut out."""
+def restricted(
+    logits: Callable[[Sequence[int]], Any], temperature: float, how: SamplingOptions
+) -> Logits:
+    """A function that gives the last position's logits, with -inf (probability 0) for each token
+    that top-k or top-p excludes."""
 
-    def narrow(tokens: Sequence[int]) -> list[list[float]]:
+    def restrict(tokens: Sequence[int]) -> list[list[float]]:
         row = np.array(logits(tokens)[-1], np.float64)
-        order = np.argsort(-row, kind="stable")  # ties: the lower token first
+        order = np.argsort(-row, kind="stable")  # most likely first; of equal ones the lower token
         if how.top_k is not None:
             row[order[how.top_k :]] = -np.inf
         if how.top_p is not None:
             p = softmax(row / temperature)[order]
-            row[order[np.cumsum(p) - p >= how.top_p]] = -np.inf  # what is likelier suffices
+            # exclude a token if those before it already sum to top_p
+            row[order[np.cumsum(p) - p >= how.top_p]] = -np.inf
         return [row.tolist()]
 
-    return narrow
+    return restrict
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max())
+    """Probabilities from logits. (V,) -> (V,)"""
+    e = np.exp(x - x.max())  # softmax is shift-invariant: this only prevents overflow
     p: np.ndarray = e / e.sum()
     return p
 
 
-def draw(checkpoint: Checkpoint, how: How, count: int, with_version: str | None) -> list[Name]:
-    """Names from a checkpoint, by the version that wrote it or another. Raises InputError."""
+def draw_names(
+    checkpoint: Checkpoint, how: SamplingOptions, count: int, with_version: str | None
+) -> list[SampledName]:
+    """Generate names with the version that wrote the checkpoint, or with another one.
+    Raises InputError."""
     if count < 0:
-        raise InputError(f"count is {count}: it must be 0 or more")
-    plan = checkpoint.plan
+        raise InputError(f"samples is {count}: it must be 0 or more")
+    plan, tokenizer = checkpoint.plan, checkpoint.plan.tokenizer
     config = plan.config
     if how.temperature is not None:
         config = replace(config, temperature=how.temperature)
-    tokenizer = plan.tokenizer
-    if unknown := sorted(set(how.prompt) - set(tokenizer.letters)):
-        raise InputError(f"prompt {how.prompt!r} has {unknown}: no document has these letters")
-    if len(how.prompt) >= config.block_size:
-        raise InputError(
-            f"prompt {how.prompt!r} fills the block of {config.block_size} tokens: shorten it"
-        )
+    refuse_prompt(how.prompt, tokenizer, config.block_size)
     version, module = options.runnable(with_version or checkpoint.version)
     given = options.carried_over(version, module, checkpoint.options)
     state = module.create(plan.config, checkpoint.snapshot, **given)
-    narrow = narrowed(functools.partial(module.logits, state), config.temperature, how)
+    restrict = restricted(functools.partial(module.logits, state), config.temperature, how)
 
-    @functools.cache  # many names begin alike
+    @functools.cache  # many names begin with the same letters
     def logits(tokens: tuple[int, ...]) -> list[list[float]]:
-        return narrow(list(tokens))
+        return restrict(list(tokens))
 
     rng = checkpoint.stream() if how.seed is None else random.Random(how.seed)
     prompt = tokenizer.encode(how.prompt)[1:-1]
     drawn = microgpt.generate(
         lambda tokens: logits(tuple(tokens)), config, tokenizer.bos, rng.random, prompt
     )
-    where = whereabouts(checkpoint)
+    where = membership(checkpoint)
     names = []
     for tokens in islice(drawn, count):
-        probability = likelihood(logits, config, tokenizer.bos, tokens, len(prompt))
+        probability = probability_of(logits, config, tokenizer.bos, tokens, len(prompt))
         name = tokenizer.decode(tokens)
-        names.append(Name(name, probability, where(name)))
+        names.append(SampledName(name, probability, where(name)))
     return names
 
 
-def likelihood(
+def refuse_prompt(prompt: str, tokenizer: Any, block_size: int) -> None:
+    """Raises InputError for a prompt with an unknown letter, or one that fills the block."""
+    if unknown := sorted(set(prompt) - set(tokenizer.letters)):
+        raise InputError(f"prompt {prompt!r} has {unknown}: no document has these letters")
+    if len(prompt) >= block_size:
+        raise InputError(f"prompt {prompt!r} fills the block of {block_size} tokens: shorten it")
+
+
+def probability_of(
     logits: Callable[[tuple[int, ...]], Any], config: Any, bos: int, tokens: list[int], given: int
 ) -> float:
-    """The product of the probabilities of a name's tokens after the prompt, and of its end
-    unless the block ends it."""
+    """The probability of a name after its prompt of `given` letters: the product over its tokens.
+    The end (BOS) is one of them, except where the block is full, which ends the name by itself."""
     whole, log = (bos, *tokens, bos), 0.0
     for i in range(1 + given, min(len(whole), config.block_size + 1)):
         p = softmax(np.array(logits(whole[:i])[-1]) / config.temperature)
@@ -121,8 +132,9 @@ def likelihood(
     return math.exp(log)
 
 
-def whereabouts(checkpoint: Checkpoint) -> Callable[[str], str | None]:
-    """Says of a name where the data have it; None where the data are gone or not the same."""
+def membership(checkpoint: Checkpoint) -> Callable[[str], str | None]:
+    """A function of a name: "training", "held out" or "new". It gives None for every name if the
+    data are missing or have changed."""
     plan = checkpoint.plan
     try:
         docs = microgpt.load_documents(plan.data, say=lambda text: None)
@@ -138,31 +150,33 @@ def whereabouts(checkpoint: Checkpoint) -> Callable[[str], str | None]:
     return where
 
 
-def show(names: Sequence[Name], checkpoint: Checkpoint, console: Console) -> None:
-    """A line a name, then the share that is new."""
+def show_samples(names: Sequence[SampledName], checkpoint: Checkpoint, console: Console) -> None:
+    """Print a line for each name, then the share of them that is new."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for head, side in (("name", "left"), ("probability", "right"), ("1 in", "right"), ("", "left")):
         table.add_column(head, justify=side)  # type: ignore[arg-type]
-    words = {"training": "in the training data", "held out": "held out: real, never seen"}
+    words = {"training": "in the training data", "held out": "in the data, held out from training"}
     for n in names:
         known = "" if n.known is None else words.get(n.known, n.known)
         table.add_row(n.name or '""', f"{n.probability:.2e}", f"{1 / n.probability:,.0f}", known)
     console.print(table)
-    said = summary(names)
+    shares = shares_of(names)
     if not names:
         return
-    if "new" in said:
-        line = f"\n{said['new']:.0%} of {len(names)} are in no line of the data"
-        if said["held_out"]:
-            line += f", {said['held_out']:.0%} are names that were held out"
+    if shares:
+        line = f"\n{shares['new']:.0%} of {len(names)} are new (not in the data)"
+        if shares["held_out"]:
+            line += f", {shares['held_out']:.0%} were held out"
         console.print(line)
     else:
         data = checkpoint.plan.data
-        console.print(f"\nwhether they are new: unknown, the data {data!r} are not at hand")
+        console.print(
+            f"\nwhether they are new is unknown: the data {data!r} are missing or have changed"
+        )
 
 
-def summary(names: Sequence[Name]) -> dict[str, float]:
-    """Shares of the names that are new, and that were held out; empty if nobody knows."""
+def shares_of(names: Sequence[SampledName]) -> dict[str, float]:
+    """{"new": share, "held_out": share} of the names; {} if the data are missing or changed."""
     if not names or any(n.known is None for n in names):
         return {}
     share = {
@@ -171,9 +185,12 @@ def summary(names: Sequence[Name]) -> dict[str, float]:
     return {"new": share["new"], "held_out": share["held out"]}
 
 
-def to_json(names: Sequence[Name], checkpoint: Checkpoint, how: How) -> str:
+def samples_as_json(
+    names: Sequence[SampledName], checkpoint: Checkpoint, how: SamplingOptions
+) -> str:
+    """What `microgpt sample --json` prints."""
     found = {"step": checkpoint.step, "version": checkpoint.version, **asdict(how)}
     if how.temperature is None:
         found["temperature"] = checkpoint.plan.config.temperature
-    found |= {"names": [asdict(n) for n in names], "shares": summary(names)}
+    found |= {"names": [asdict(n) for n in names], "shares": shares_of(names)}
     return json.dumps(found, indent=1)

@@ -1,17 +1,16 @@
-"""`microgpt train` and `resume`: a version is driven from checkpoint to checkpoint.
+"""`microgpt train` and `microgpt resume`: train a version from checkpoint to checkpoint.
 
-The version gets its batches in pieces that end where a checkpoint is due, so that its state
-stands on a step's boundary whenever it is saved, however many steps it takes at a time.
+The version gets the batches up to the next checkpoint in one call of its train(). So its state is
+between two steps whenever a checkpoint is saved, however many steps it takes at once.
 """
 
 import functools
 import math
 import signal
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,28 +20,30 @@ from microgpt import InputError
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from microgpt_lab.base import files, options
-from microgpt_lab.base.terminal import duration, side_by_side
+from microgpt_lab.base.terminal import side_by_side
 from microgpt_lab.runs import checkpoints, documents, loss_pictures, run_folder
-from microgpt_lab.runs.checkpoints import Checkpoint, Plan
+from microgpt_lab.runs.checkpoints import Checkpoint, RunPlan
 from microgpt_lab.runs.documents import Documents
+from microgpt_lab.runs.progress import ProgressLine, TrainingProgress
 from microgpt_lab.runs.run_folder import Run
 
-GLIMPSE = 100  # held-out documents that are looked at on the way
-SHARE = 0.1  # of the time of training that such looks may take
+QUICK_COUNT = 100  # held-out documents of a quick evaluation, between two checkpoints
+QUICK_SHARE = 0.1  # quick evaluations may take this share of the training time
+Chosen = tuple[str | None, str | None, tuple[str, ...]]  # --dtype, --device, each --option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a person decides about the running, not about the run."""
+class TrainingSettings:
+    """Settings of this process, which do not change what the run computes. Raises InputError for
+    a value out of range."""
 
     until: int | None = None  # stop after that step, as if interrupted
-    save_every: int | None = None
-    keep: int = 100
-    evaluate: int = 1000  # held-out documents; 0: all
-    samples: int = 20
+    save_every: int | None = None  # steps from one checkpoint to the next; None: a tenth
+    keep: int = 100  # checkpoints
+    evaluate: int = 1000  # held-out documents at the end; 0: all
+    samples: int = 20  # names at the end
 
     def __post_init__(self) -> None:
         for name, low in (("save_every", 1), ("keep", 2), ("evaluate", 0), ("samples", 0)):
@@ -52,24 +53,25 @@ class Settings:
 
 
 @dataclass
-class Stop:
-    """Which signal asked for an end; 0: none."""
+class StopRequest:
+    """The number of the signal that asked the process to stop; 0 if none did."""
 
     signal: int = 0
 
 
 @contextmanager
-def until_signalled() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM only ask, once: the next one has its usual effect."""
-    stop = Stop()
+def catching_signals() -> Iterator[StopRequest]:
+    """Inside the block, the first Ctrl-C or SIGTERM only sets the request's number, so that the
+    current step can end. A second one has its usual effect."""
+    stop = StopRequest()
     usual: dict[int, Any] = {}
 
-    def ask(number: int, frame: Any) -> None:
+    def request_stop(number: int, frame: Any) -> None:
         stop.signal = number
         signal.signal(number, usual[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        usual[number] = signal.signal(number, ask)
+        usual[number] = signal.signal(number, request_stop)
     try:
         yield stop
     finally:
@@ -78,246 +80,196 @@ def until_signalled() -> Iterator[Stop]:
 
 
 @dataclass
-class Session:
-    """One process's work on a run."""
+class TrainingSession:
+    """The work of one process on a run."""
 
     run: Run
-    checkpoint: Checkpoint  # where it begins, and who goes on
-    module: Any
+    checkpoint: Checkpoint  # where this process begins
+    module: Any  # the version's
     state: Any
     docs: Documents
-    settings: Settings
+    settings: TrainingSettings
     console: Console
-    step: int = 0
-    trained: float = 0.0  # seconds in steps
-    looked: float = 0.0  # seconds in looks at what is held out
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=50))
-    held_out: float | None = None
+    evaluation_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.step = self.checkpoint.step
-        self.meter = Meter(self)
+        step = self.checkpoint.step
+        self.progress = TrainingProgress(self.config.steps, step, first=step)
 
     @property
     def config(self) -> Any:
         return self.checkpoint.plan.config
 
     @property
+    def step(self) -> int:
+        return self.progress.step
+
+    @property
     def save_every(self) -> int:
-        """A tenth of the run, unless told otherwise, but a thousand steps at most."""
+        """Steps from one checkpoint to the next; by default a tenth of the run, at most 1000."""
         return self.settings.save_every or max(1, min(1000, self.config.steps // 10))
 
     # ------------------------------------------------------------ The loop
 
-    @np.errstate(all="ignore")  # what is not finite is told in a line of its own
+    @np.errstate(all="ignore")  # no warnings: a loss that is not finite is an error below
     def work(self) -> int:
-        """Train to the end, or to where it is asked to stop. -> exit status"""
+        """Train to the end, to `until`, or to a signal. -> exit status"""
         end = self.config.steps
         if self.settings.until is not None:
             end = min(end, max(self.step, self.settings.until))
-        with until_signalled() as stop, self.meter:
+        line = ProgressLine(self.progress, self.console)
+        with catching_signals() as stop, line:
             while self.step < end and not stop.signal:
-                due = self.step - self.step % self.save_every + self.save_every
-                self.take_steps(min(due, end), stop)
+                next_save = self.step - self.step % self.save_every + self.save_every
+                self.take_steps(min(next_save, end), stop, line)
                 self.save()
-                self.held_out = None
+                self.progress.held_out = None
                 if self.step < end and not stop.signal:
-                    self.glimpse()
-                self.meter.line()
+                    self.evaluate_quickly()
+                line.checkpoint_line()
         if self.step == self.config.steps:
             self.finish()
             return 0
-        self.say_how_to_go_on(stop)
+        self.show_how_to_resume()
         return 128 + stop.signal if stop.signal else 0
 
-    def take_steps(self, end: int, stop: Stop) -> None:
-        """Steps up to `end`, or fewer if a signal comes; every loss is in the log after."""
-        handed = self.step
+    def take_steps(self, end: int, stop: StopRequest, line: ProgressLine) -> None:
+        """Train up to step `end`, or to a signal. Afterwards the log has every loss."""
+        requested = self.step
 
-        def hand_out() -> Iterator[Any]:
-            nonlocal handed
+        def batches() -> Iterator[Any]:
+            nonlocal requested
             todo = microgpt.batches(
                 self.config, self.checkpoint.plan.tokenizer, self.docs.train, self.step
             )
             for item in islice(todo, end - self.step):
                 if stop.signal:
                     return
-                handed += 1
+                requested += 1
                 yield item
 
-        # A loss may be on its way still: float() waits, so that they are asked in groups.
+        # The framework may still be computing a loss when it arrives here, and float() waits for
+        # it. So losses are collected and converted ten times a second.
         before, waiting, due = time.perf_counter(), [], 0.0
-        for loss in self.module.train(self.state, hand_out()):
+        for loss in self.module.train(self.state, batches()):
             waiting.append(loss)
             if (now := time.perf_counter()) >= due:
-                self.take_losses(waiting)
-                self.trained += time.perf_counter() - before
-                self.meter.draw()
+                self.log_losses(waiting)
+                self.progress.seconds += time.perf_counter() - before
+                line.redraw()
                 before, waiting, due = time.perf_counter(), [], now + 0.1
-        self.take_losses(waiting)
-        self.trained += time.perf_counter() - before
-        if self.step != handed:
-            raise AssertionError(f"{handed} batches handed out, {self.step} losses came back")
+        self.log_losses(waiting)
+        self.progress.seconds += time.perf_counter() - before
+        if self.step != requested:
+            raise AssertionError(
+                f"train() took {requested} batches, but yielded {self.step} losses"
+            )
 
-    def take_losses(self, losses: list[Any]) -> None:
+    def log_losses(self, losses: list[Any]) -> None:
+        """Count the steps and write their losses into the log. Raises InputError for a loss that
+        is not finite."""
         lines = []
         for loss in map(float, losses):
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss is {loss} at step {self.step + 1:,}: try a lower --learning-rate; "
-                    f"{run_folder.saved(self.run.path)[-1]} is the last good checkpoint"
+                    f"{self.last_saved()} is the last good checkpoint"
                 )
-            self.step += 1
-            self.recent.append(loss)
-            lines.append(f'{{"step": {self.step}, "loss": {loss!r}}}\n')  # JSON, by hand
-        self.run.write(lines)
+            self.progress.step += 1
+            self.progress.recent.append(loss)
+            lines.append(f'{{"step": {self.step}, "loss": {loss!r}}}\n')
+        self.run.write_lines(lines)
 
     def save(self) -> None:
+        """Save a checkpoint of the current state. Raises InputError."""
         snapshot = self.module.export(self.state)
         if snapshot.step != self.step:
             raise AssertionError(f"the state is at step {snapshot.step}, not {self.step}")
         try:
             self.run.save(replace(self.checkpoint, snapshot=snapshot), self.settings.keep)
         except InputError as e:
-            last = run_folder.saved(self.run.path)[-1]
-            raise InputError(f"{e}; {last} is the last good checkpoint") from None
+            raise InputError(f"{e}; {self.last_saved()} is the last good checkpoint") from None
 
-    # ------------------------------------------------------------ What is held out
+    def last_saved(self) -> Path:
+        return run_folder.saved_checkpoints(self.run.path)[-1]
 
-    def measure(self, count: int) -> None:
-        """The held-out loss over that many documents, the same ones each time."""
+    # ------------------------------------------------------------ Held-out loss
+
+    def evaluate(self, count: int) -> None:
+        """Compute the held-out loss on the first `count` held-out documents (0: on all)."""
         docs = self.docs.held_out[:count] if count else self.docs.held_out
         if not docs:
             return
         tokenizer = self.checkpoint.plan.tokenizer
         before = time.perf_counter()
-        self.held_out = documents.nats_a_character(
-            self.module, self.state, self.config, tokenizer, docs
-        )
-        self.looked += time.perf_counter() - before
-        found = {"held_out": self.held_out, "names": len(docs)}
-        self.run.note([{"step": self.step} | found])
+        loss = documents.nats_a_character(self.module, self.state, self.config, tokenizer, docs)
+        self.evaluation_seconds += time.perf_counter() - before
+        self.progress.held_out = loss
+        self.run.write_records([{"step": self.step, "held_out": loss, "names": len(docs)}])
 
-    def glimpse(self) -> None:
-        """A look on the way, where the time is small beside that of training."""
-        if self.looked <= SHARE * self.trained:
-            self.measure(GLIMPSE)
+    def evaluate_quickly(self) -> None:
+        """Evaluate on a few documents, unless that has already taken too much of the time."""
+        if self.evaluation_seconds <= QUICK_SHARE * self.progress.seconds:
+            self.evaluate(QUICK_COUNT)
 
     # ------------------------------------------------------------ The end
 
     def finish(self) -> None:
-        """Held-out loss, names and the picture of a run that has all its steps."""
+        """After the last step: held-out loss, picture and names."""
         folder, out = self.run.path, self.console
         with out.status("held-out loss …"):
-            self.measure(self.settings.evaluate)
-        names = self.names()
+            self.evaluate(self.settings.evaluate)
+        names = self.generate_names()
         loss_pictures.draw_run(folder)
-        files.write(folder / "names.txt", "".join(f"{name}\n" for name in names))  # the last
-        if self.held_out is not None:
-            counted = self.settings.evaluate or len(self.docs.held_out)
-            of = f"{min(counted, len(self.docs.held_out)):,} of {len(self.docs.held_out):,}"
+        # the last file to be written: `resume` takes it as the sign of a finished run
+        files.write(folder / "names.txt", "".join(f"{name}\n" for name in names))
+        if self.progress.held_out is not None:
+            of_all = len(self.docs.held_out)
+            count = min(self.settings.evaluate or of_all, of_all)
             out.print(
-                f"held-out loss {self.held_out:.4f} nats a character, over {of} names never seen",
+                f"held-out loss {self.progress.held_out:.4f} nats a character, "
+                f"on {count:,} of {of_all:,} held-out names"
             )
         out.print()
         out.print(side_by_side(names))
         out.print()
-        found = f"in {folder}: loss.svg, names.txt, log.jsonl, checkpoints"
-        out.print(found, soft_wrap=True)
+        out.print(f"in {folder}: loss.svg, names.txt, log.jsonl, checkpoints", soft_wrap=True)
 
-    def names(self) -> list[str]:
-        """What the stream of the run makes up first."""
+    def generate_names(self) -> list[str]:
+        """The first names from the run's random stream."""
         tokenizer = self.checkpoint.plan.tokenizer
-        draw = functools.partial(self.module.logits, self.state)
+        logits = functools.partial(self.module.logits, self.state)
         uniform = self.checkpoint.stream().random
-        drawn = microgpt.generate(draw, self.config, tokenizer.bos, uniform)
-        return [tokenizer.decode(name) for name in islice(drawn, self.settings.samples)]
+        tokens = microgpt.generate(logits, self.config, tokenizer.bos, uniform)
+        return [tokenizer.decode(name) for name in islice(tokens, self.settings.samples)]
 
-    def say_how_to_go_on(self, stop: Stop) -> None:
-        why = "stopped" if stop.signal or self.settings.until is not None else "ended"
+    def show_header(self) -> None:
+        """Print the version, the recipe, the data and the run's folder."""
+        checkpoint, docs = self.checkpoint, self.docs
+        plan, weights = checkpoint.plan, checkpoint.snapshot.weights
+        size = sum(len(rows) * len(rows[0]) for rows in weights.values())
+        lines = [
+            f"{checkpoint.version}: {checkpoint.about}",
+            f"recipe {plan.recipe}, seed {plan.seed}: {size:,} weights, {len(docs.train):,} "
+            f"documents, {len(docs.held_out):,} distinct ones held out",
+        ]
+        if cut := documents.count_cut(plan.config, docs.train):
+            lines.append(f"{cut:,} documents do not fit the block and are cut")
+        if self.step:
+            lines.append(f"going on from step {self.step:,}")
+        lines.append(f"{self.run.path}, a checkpoint every {self.save_every:,} steps")
+        for line in lines:
+            self.console.print(line, soft_wrap=True)
+
+    def show_how_to_resume(self) -> None:
         self.console.print(
-            f"{why} after step {self.step:,} of {self.config.steps:,}, which is saved; "
+            f"stopped after step {self.step:,} of {self.config.steps:,}, which is saved; "
             f"go on with: microgpt resume {self.run.path}",
             soft_wrap=True,
         )
 
 
-# ---------------------------------------------------------------- The progress line
-
-
-class Meter:
-    """How far it is: a line drawn over on a terminal, a line at each save elsewhere."""
-
-    def __init__(self, session: Session) -> None:
-        console = session.console
-        self.session = session
-        self.live = console.is_terminal and not console.is_dumb_terminal
-        self.begun = session.step
-        self.progress = Progress(
-            TextColumn("step {task.completed:,} of {task.total:,}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[text]}"),
-            console=console,
-            auto_refresh=False,
-            expand=True,
-            disable=not self.live,
-        )
-        total, done = session.config.steps, session.step
-        self.task = self.progress.add_task("", total=total, completed=done, text="")
-
-    def __enter__(self) -> "Meter":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.progress.stop()
-
-    def text(self) -> str:
-        """Loss as the mean of 50 steps, held-out loss, time a step and time left."""
-        s = self.session
-        parts = [f"loss {sum(s.recent) / len(s.recent):.4f}"] if s.recent else []
-        parts += [f"held-out {s.held_out:.4f}"] if s.held_out is not None else []
-        if s.step > self.begun:
-            pace = s.trained / (s.step - self.begun)
-            parts += [f"{duration(pace)}/step"]
-            left = s.config.steps - s.step
-            parts += [f"{duration(pace * left)} left"] if left else []
-        return "  ".join(parts)
-
-    def draw(self) -> None:
-        if self.live:
-            self.progress.update(self.task, completed=self.session.step, text=self.text())
-            self.progress.refresh()
-
-    def line(self) -> None:
-        if self.live:
-            self.draw()
-        else:
-            s = self.session
-            width = len(f"{s.config.steps:,}")
-            text = f"step {s.step:{width},} of {s.config.steps:,}  {self.text()}"
-            s.console.print(text, soft_wrap=True)
-
-
 # ---------------------------------------------------------------- The two commands
-
-
-def introduce(session: Session) -> None:
-    """Who computes, what, from what, and where it goes."""
-    plan, docs = session.checkpoint.plan, session.docs
-    size = sum(len(rows) * len(rows[0]) for rows in session.checkpoint.snapshot.weights.values())
-    lines = [
-        f"{session.checkpoint.version}: {session.checkpoint.about}",
-        f"recipe {plan.recipe}, seed {plan.seed}: {size:,} weights, {len(docs.train):,} documents, "
-        f"{len(docs.held_out):,} distinct ones held out",
-    ]
-    if cut := documents.cut(plan.config, docs.train):
-        lines.append(f"{cut:,} documents do not fit the block and are cut")
-    if session.step:
-        lines.append(f"going on from step {session.step:,}")
-    lines.append(f"{session.run.path}, checkpoints every {session.save_every:,} steps")
-    for line in lines:
-        session.console.print(line, soft_wrap=True)
 
 
 def train(
@@ -327,40 +279,41 @@ def train(
     seed: int,
     data: str,
     held_out: float,
-    chosen: tuple[str | None, str | None, tuple[str, ...]],
+    chosen: Chosen,
     out: Path | None,
-    settings: Settings,
+    settings: TrainingSettings,
     console: Console,
 ) -> int:
-    """Start a run. `chosen`: dtype, device and options of the version's own. -> exit status"""
+    """Start a run. `numbers` replace those of the recipe. -> exit status. Raises InputError."""
     version, module = options.runnable(name)
     recipe = recipe or version.recipe
     config = options.recipe(recipe, numbers)
-    given = options.read(version, module, *chosen)
+    given = options.for_create(version, module, *chosen)
     docs = documents.prepare(config, data, seed, held_out)
     if Path(data).is_file():
-        data = str(Path(data).resolve())  # a run may be taken up from another folder
+        data = str(Path(data).resolve())  # the run may be resumed from another folder
     letters = "".join(docs.tokenizer.letters)
-    plan = Plan(recipe, config, seed, data, docs.digest, letters, held_out)
-    checkpoint = checkpoints.first(plan, docs.rng, version.name, options=given)
+    plan = RunPlan(recipe, config, seed, data, docs.digest, letters, held_out)
+    checkpoint = checkpoints.before_first_step(plan, docs.rng, version.name, options=given)
     state = module.create(config, checkpoint.snapshot, **given)
     checkpoint = replace(checkpoint, about=module.about(state))
     with run_folder.create(out, checkpoint) as run:
-        session = Session(run, checkpoint, module, state, docs, settings, console)
-        introduce(session)
+        session = TrainingSession(run, checkpoint, module, state, docs, settings, console)
+        session.show_header()
         return session.work()
 
 
 def resume(
     path: Path | None,
     with_version: str | None,
-    chosen: tuple[str | None, str | None, tuple[str, ...]],
-    settings: Settings,
+    chosen: Chosen,
+    settings: TrainingSettings,
     console: Console,
 ) -> int:
-    """Go on with a run as if it had never stopped. -> exit status"""
-    with run_folder.take_over(path) as run:
-        checkpoint = run_folder.latest(run.path)
+    """Go on with a run from its last checkpoint; None is the newest run. -> exit status.
+    Raises InputError."""
+    with run_folder.open_stopped(path) as run:
+        checkpoint = run_folder.last_checkpoint(run.path)
         plan = checkpoint.plan
         if checkpoint.step == plan.config.steps and (run.path / "names.txt").exists():
             done = f"{run.path} has all its {checkpoint.step:,} steps"
@@ -369,13 +322,15 @@ def resume(
         version, module = options.runnable(with_version or checkpoint.version)
         docs = documents.prepare(plan.config, plan.data, plan.seed, plan.held_out, plan.digest)
         given = options.carried_over(version, module, checkpoint.options)
-        given |= options.read(version, module, *chosen)
+        given |= options.for_create(version, module, *chosen)
         state = module.create(plan.config, checkpoint.snapshot, **given)
         about = module.about(state)
         checkpoint = replace(checkpoint, version=version.name, about=about, options=given)
         run.rewind(checkpoint.step)
-        run.note([{"step": checkpoint.step, "version": version.name, "about": about}])
-        session = Session(run, checkpoint, module, state, docs, settings, console)
-        session.recent.extend(r["loss"] for r in run_folder.read_log(run.path) if "loss" in r)
-        introduce(session)
+        begins = {"step": checkpoint.step, "version": version.name, "about": about}
+        run.write_records([begins])
+        session = TrainingSession(run, checkpoint, module, state, docs, settings, console)
+        losses = (r["loss"] for r in run_folder.read_log(run.path) if "loss" in r)
+        session.progress.recent.extend(losses)
+        session.show_header()
         return session.work()

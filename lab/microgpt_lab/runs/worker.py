@@ -1,7 +1,8 @@
-"""One version of a comparison, in a process of its own, so that time and memory are its own.
+"""Train one version of a comparison, in a process of its own, so that its time and memory can be
+measured.
 
-Started by `compare` with a JSON request as its only argument; prints a JSON line for each
-piece of news, the last one the result.
+`compare` starts it with a JSON request as its only argument. It prints one JSON message a line:
+{"step": …} on the way, and {"result": …} or {"error": …} at the end.
 """
 
 import functools
@@ -24,13 +25,13 @@ from microgpt_lab.base import options
 from microgpt_lab.base.machine import peak_memory
 from microgpt_lab.runs import documents
 
-WARM_UP = 0.2  # the share of the steps that are not timed
-WINDOW = 10  # steps, at the least, that are timed as one
+WARM_UP = 0.2  # the share of the steps, at the start, that are not timed
+WINDOW = 10  # time is taken after at least this many steps
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to train, and how it is to be measured."""
+    """What to train, and what to measure it on."""
 
     version: str
     config: dict[str, Any]
@@ -40,32 +41,32 @@ class Request:
     evaluate: int
     samples: int
     options: dict[str, Any]
-    started: float  # time.time() at which the process was asked for
+    started: float  # time.time() just before the process was started
 
-    def line(self) -> str:
+    def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
 @dataclass
 class Result:
-    """What came of it. Times are seconds, memory bytes."""
+    """What was measured. Times are in seconds, memory in bytes."""
 
     about: str
     losses: list[float]
     names: list[str]
     held_out: float | None
-    start: float  # to the end of the first step: imports, weights, compilation
-    step: float  # median after the warm-up
-    first_name: float  # from the start of the process to the first name
-    total: float  # the same to the end of training
-    memory: int  # the process's peak
+    start: float  # from `started` to the end of the first step: imports, weights, compilation
+    step: float  # one step: median after the warm-up
+    first_name: float  # from `started` to the first name
+    total: float  # from `started` to the end of training
+    memory: int  # peak of the process
 
 
 def main() -> None:
-    """Do what the request says; what cannot work is one line of news and status 2."""
+    """Answer the request in sys.argv[1]; an InputError is a message and exit status 2."""
     try:
         request = Request(**json.loads(sys.argv[1]))
-        print(json.dumps({"result": asdict(measure(request))}), flush=True)
+        print(json.dumps({"result": asdict(train_and_measure(request))}), flush=True)
     except InputError as e:
         print(json.dumps({"error": str(e)}), flush=True)
         sys.exit(2)
@@ -73,16 +74,16 @@ def main() -> None:
         sys.exit(130)
 
 
-@np.errstate(all="ignore")  # a loss that is not finite shows as what it is
-def measure(request: Request) -> Result:
-    """Train, make up names, look at what is held out."""
+@np.errstate(all="ignore")  # no warnings: a loss that is not finite is in the result as it is
+def train_and_measure(request: Request) -> Result:
+    """Train a version, generate names, compute the held-out loss."""
     _, module = options.runnable(request.version)
     config = Config(**request.config)
     docs = documents.prepare(config, request.data, request.seed, request.held_out)
     snapshot = microgpt.initial(config, docs.tokenizer.vocab_size, docs.rng)
     state = module.create(config, snapshot, **request.options)
     todo = microgpt.batches(config, docs.tokenizer, docs.train)
-    losses, windows, first = timed(module, state, todo)
+    losses, windows, first = train_timed(module, state, todo)
     total = time.time() - request.started
     draw = functools.partial(module.logits, state)
     names = microgpt.generate(draw, config, docs.tokenizer.bos, docs.rng.random)
@@ -92,24 +93,23 @@ def measure(request: Request) -> Result:
         if len(made) == 1:
             first_name = time.time() - request.started
     memory = peak_memory()
-    held_out = docs.held_out[: request.evaluate or None]
-    lost = None
-    if held_out:
-        lost = documents.nats_a_character(module, state, config, docs.tokenizer, held_out)
+    evaluated, held_out = docs.held_out[: request.evaluate or None], None
+    if evaluated:
+        held_out = documents.nats_a_character(module, state, config, docs.tokenizer, evaluated)
     return Result(
-        module.about(state), losses, made, lost, first - request.started,
-        pace(windows, config.steps), first_name, total, memory,
+        module.about(state), losses, made, held_out, first - request.started,
+        seconds_a_step(windows, config.steps), first_name, total, memory,
     )  # fmt: skip
 
 
-def timed(
+def train_timed(
     module: Any, state: Any, batches: Iterator[Any]
 ) -> tuple[list[float], list[tuple[int, float]], float]:
-    """(losses, windows as (steps so far, seconds), the time at which the first step was done).
+    """(losses, windows as (steps so far, clock in seconds), time.time() after the first step).
 
-    The first step is taken alone, as it compiles what there is to compile. After it a version
-    may take many steps in one call and hand out their losses then: a window ends where it asks
-    for more batches, and waits for the last loss that it has handed out.
+    The first step is a call of its own, because it may compile the program. After it a version may
+    take many steps at once and yield their losses later. So a window ends only when the version
+    asks for a further batch, and it waits for the last loss that was yielded.
     """
     losses = [float(loss) for loss in module.train(state, islice(batches, 1))]
     first = time.time()
@@ -132,9 +132,9 @@ def timed(
     return [float(loss) for loss in losses], windows, first
 
 
-def pace(windows: list[tuple[int, float]], steps: int) -> float:
-    """Median seconds a step over the windows after the warm-up; over all where a
-    version's windows are too long for that; NaN where there was but one step."""
+def seconds_a_step(windows: list[tuple[int, float]], steps: int) -> float:
+    """Median seconds a step over the windows after the warm-up; over all windows if none begins
+    after it; NaN for a run of one step."""
     spans = [
         (start, (after - before) / (end - start))
         for (start, before), (end, after) in pairwise(windows)
