@@ -609,18 +609,18 @@ def session(version, config, options, own):
         print(head, flush=True)  # training may take a while to say more
         found = {"documents": len(run.docs), "digest": run.digest}
         found |= {"about": version.about(state), "config": asdict(config)}
-        say(log, vars(options) | own | found)
+        write_record(log, vars(options) | own | found)
         steps = until_interrupted(batches(config, tokenizer, run.docs))
         watch(version.train(state, steps), config.steps, log)
         draw = functools.partial(version.logits, state)
         names = generate(draw, config, tokenizer.bos, run.rng.random, run.prompt)
         known = set(run.docs)
         for i, name in zip(range(options.samples), map(tokenizer.decode, names)):
-            say(log, {"name": name, "in_data": name in known})
+            write_record(log, {"name": name, "in_data": name in known})
             print(f"{i + 1:3}  {name}")
 
 
-def say(log, record):
+def write_record(log, record):
     log.write(json.dumps(record) + "\n")
 
 
@@ -656,7 +656,7 @@ def watch(losses, steps, log):
                 raise InputError(
                     f"the loss is {value} at step {taken}: learn more slowly"
                 )
-            say(log, {"step": taken, "loss": value})
+            write_record(log, {"step": taken, "loss": value})
             recent.append(value)
         if recent and (waiting or live):
             pace = (time.perf_counter() - start) / max(1, taken)
