@@ -690,14 +690,13 @@ def test_an_interrupted_run_continues_with_another_number_of_workers(crowd, tmp_
     assert "step-000000060 is damaged" in refused(crowd.program(2, *arguments))
 
 
-# torchrun, whose workers are forked from a process that has imported PyTorch already. Each
-# worker leaves a file with its process id.
-TORCHRUN = f"""
+# torchrun forks its workers from a process that has imported this, or each of them would import
+# PyTorch anew. Each worker leaves a file with its process id.
+PRELOADED = f"""
 import os, sys, time
 sys.path.insert(0, {str(FOLDER)!r})
 import shards, workers
 import torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp
-from torch.distributed.run import main
 {GATES}
 HERE = os.path.dirname(__file__)
 close_gates(workers.Watch, f"{{HERE}}/closed")
@@ -708,7 +707,12 @@ def leave_pid(watch, where):
     mark(watch, where)
 
 workers.Watch.mark = leave_pid
+"""
+TORCHRUN = """
 if __name__ == "__main__":
+    import multiprocessing
+    from torch.distributed.run import main
+    multiprocessing.set_forkserver_preload(["preloaded"])
     main()
 """
 
@@ -724,6 +728,7 @@ def test_a_run_whose_workers_are_killed_has_the_losses_of_an_undisturbed_run(
     log.unlink()
     arguments += ["--checkpoint", tmp_path / "checkpoint", "--save-every", 10]
     (tmp_path / "pids").mkdir()
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
     (tmp_path / "torchrun.py").write_text(TORCHRUN)
     command = [sys.executable, tmp_path / "torchrun.py", "--standalone", "--nproc-per-node=2"]
     command += ["--max-restarts=2", "--monitor-interval=0.05", "--run-path"]
@@ -737,7 +742,10 @@ def test_a_run_whose_workers_are_killed_has_the_losses_of_an_undisturbed_run(
 
     with open(tmp_path / "said", "w") as said:
         run = subprocess.Popen(
-            [str(x) for x in command], env=os.environ | ALONE, stdout=said, stderr=said
+            [str(x) for x in command],
+            env=os.environ | ALONE | {"PYTHONPATH": str(tmp_path)},
+            stdout=said,
+            stderr=said,
         )
         try:
             for gate in gates:
