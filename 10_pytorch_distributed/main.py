@@ -222,15 +222,12 @@ def create(
     snapshot,
     dtype: Literal["float32", "float64"] = "float32",
     device: Literal["auto", "cpu", "cuda"] = "cpu",
-    sharded: bool = False,
-    mixed: bool = False,
-    accumulate: int = 1,
+    sharded: bool = False,  # each worker stores a part of each weight (FSDP)
+    mixed: bool = False,  # the forward pass multiplies in bfloat16
+    accumulate: int = 1,  # parts whose gradients are added up before the exchange
 ):
     """A state that continues from the snapshot,
-    whichever version the snapshot came from.
-    sharded: each worker stores a part of each weight, gradient and moment (FSDP).
-    mixed: the forward pass multiplies in bfloat16.
-    accumulate: add up the gradients of this many parts before they are exchanged."""
+    whichever version the snapshot came from."""
     torch.set_num_threads(1)  # one for each worker: more workers use more cores
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
     device = choose_device(device)
@@ -263,8 +260,8 @@ def create(
 
 
 def choose_device(device):
-    """The device that was asked for; "auto" is a GPU if this worker has one. Each
-    worker of a machine takes the GPU of its own number."""
+    """The device asked for; "auto" takes a GPU if this worker has one. Each worker of a
+    machine takes the GPU of its own number."""
     if device == "cpu":
         return torch.device("cpu")
     local, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
@@ -325,7 +322,7 @@ def split_like(weights, moments):
 
 
 def on_device(state, tensor):
-    """A copy on the device of the state, made while Python goes on (non_blocking)."""
+    """The tensor on the state's device. Python does not wait for the copy."""
     return tensor.to(state.device, non_blocking=True)
 
 
@@ -493,7 +490,7 @@ def main():
             vars(me).update(vars(workers.read_environment()))
             store = workers.rendezvous(me, given[-1].timeout)
             me.reports = first
-            session(me, store, interrupted, *given)
+            train_and_sample(me, store, interrupted, *given)
     except microgpt.InputError as e:
         workers.exit_together(me, store, e)
     except KeyboardInterrupt:
@@ -507,7 +504,7 @@ def main():
         workers.exit_together(me, store, lost + "--max-restarts it starts all again", 1)
 
 
-def session(me, store, interrupted, config, options, own, launch_options):
+def train_and_sample(me, store, interrupted, config, options, own, launch_options):
     """Check that all workers run the same, then train and generate names."""
     folder, timeout = launch_options.folder, launch_options.timeout
     try:
@@ -539,10 +536,10 @@ def session(me, store, interrupted, config, options, own, launch_options):
     if me.rank == 0 and folder:
         remove_incomplete(folder)
     with log:
-        begin(state, run, log, vars(options) | own, losses)
+        report_start(state, run, log, vars(options) | own, losses)
         batches = microgpt.batches(config, run.tokenizer, run.docs, state.step)
         keep = (folder, identity) if folder else None
-        follow(state, batches, log, losses, launch_options.save_every, keep)
+        report_losses(state, batches, log, losses, launch_options.save_every, keep)
         print_names(state, run, log, options.samples)
     watch.over.set()
     workers.leave_group(state)
@@ -558,7 +555,7 @@ def open_log(path):
         ) from None
 
 
-def begin(state, run, log, options, losses):
+def report_start(state, run, log, options, losses):
     """Print the first line. Write the log again, up to the step that is continued."""
     size = sum(len(row) for rows in run.snapshot.weights.values() for row in rows)
     print(f"{about(state)}: {size:,} weights, {len(run.docs):,} documents", flush=True)
@@ -572,7 +569,7 @@ def begin(state, run, log, options, losses):
         microgpt.write_record(log, {"step": step, "loss": loss})
 
 
-def follow(state, batches, log, losses, save_every, keep):
+def report_losses(state, batches, log, losses, save_every, keep):
     """Train. Log each loss, print the mean of the last 50 ten times, and save."""
     steps, first, start = state.config.steps, state.step, time.perf_counter()
     for loss in train(state, batches):
