@@ -1,10 +1,10 @@
-"""Documents that need not fit into memory: text and Parquet files, read in blocks.
+"""Documents that may be larger than memory: text and Parquet files, read in blocks.
 
-One pass over all blocks finds how many documents each has, which letters there are, and
-the digest. After that documents come window by window: the blocks are shuffled, as many
-as fit into a window follow one another, and the documents of a window are shuffled once
-more. The seed decides and nothing else, so that the order is the same in every worker,
-and for any number of them."""
+A first pass over all blocks counts the documents of each block, collects the letters
+and computes the digest. Then the blocks are shuffled and grouped into windows. A window
+is what is held in memory at one time; its documents are shuffled once more. The order
+depends on the seed alone: it is the same in every worker and for any number of workers.
+"""
 
 import hashlib
 import random
@@ -18,20 +18,22 @@ from typing import NamedTuple
 import microgpt
 from microgpt import InputError
 
-WINDOW = 2**25  # bytes of documents, as Python holds them, that are shuffled at once
-BLOCK = 2**18  # bytes of a text file that are read at once; Parquet has its row groups
+WINDOW = 2**25  # bytes of memory for the documents of one window
+BLOCK = 2**18  # bytes of a text file in one block; in Parquet a block is a row group
 PARQUET = ".parquet"
 
 
 class Block(NamedTuple):
+    """A part of a file that is read at once."""
+
     path: Path
-    start: int  # its first byte, or the number of its row group
-    documents: int
-    size: int  # bytes in memory
+    start: int  # text: the position of its first byte; Parquet: its row group
+    documents: int  # how many
+    size: int  # bytes of memory
 
 
 def prepare(config, source, seed, prompt, say):
-    """As microgpt.prepare, but a file or a folder of files may be of any size."""
+    """The same as microgpt.prepare, for a file or a folder of any size."""
     path = Path(source)
     if source == "names" or not path.exists():
         return microgpt.prepare(config, source, seed, prompt, say)
@@ -48,20 +50,22 @@ def prepare(config, source, seed, prompt, say):
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------- The order
+# ---------------------------------------------------------------- Order of documents
 
 
 def documents(source, rng, block_size):
-    """(documents in their order, letters, digest as of 01, how many will be cut). What
-    fits into one window is a list, in the order of 01."""
+    """(documents in shuffled order, letters, digest, how many will be cut). Documents
+    that fit into one window are a list, in the same order as in 01; more are a Stream.
+    """
     blocks, letters, sha, cut = [], set(), hashlib.sha256(), 0
     for path in files(source):
         for start, docs in scan(path):
             text = "".join(f"{doc}\n" for doc in docs)
             sha.update(text.encode())
+            # a document of a Parquet file may itself contain a newline, as a letter
             letters.update(*(docs if "\n" in "".join(docs) else text.split("\n")))
             cut += sum(len(doc) >= block_size for doc in docs)
-            size = len(text) + 64 * len(docs)
+            size = len(text) + 64 * len(docs)  # a string object has about 64 bytes more
             blocks.append(Block(path, start, len(docs), size))
     if "\0" in letters:
         raise InputError(
@@ -79,54 +83,54 @@ def documents(source, rng, block_size):
 
 
 class Stream:
-    """Documents in shuffled order, as a list has them: len() and [i]."""
+    """All documents in shuffled order. It has len() and [i], as a list has."""
 
     def __init__(self, blocks, rng):
         blocks = [block for block in blocks if block.documents]
         rng.shuffle(blocks)
-        self.windows, room = [], 0
-        for block in blocks:
-            if block.size > room:
+        self.windows, free = [], 0
+        for block in blocks:  # fill a window until the next block does not fit
+            if block.size > free:
                 self.windows.append([])
-                room = WINDOW
+                free = WINDOW
             self.windows[-1].append(block)
-            room -= block.size
+            free -= block.size
         sizes = [sum(block.documents for block in window) for window in self.windows]
-        self.ends = list(accumulate(sizes))
+        self.ends = list(accumulate(sizes))  # ends[w]: documents in windows 0 … w
         self.seed = rng.random()
-        # only the last one is kept: documents are asked for in order
+        # keep one window: training reads the documents in order
         self.window = lru_cache(maxsize=1)(self.load)
 
     def __len__(self):
         return self.ends[-1]
 
     def __getitem__(self, i):
-        which = bisect(self.ends, i)
-        return self.window(which)[i - self.ends[which]]  # counted from the window's end
+        w = bisect(self.ends, i)  # the window that holds document i
+        return self.window(w)[i - self.ends[w]]  # a negative index, from the end
 
-    def load(self, which):
-        """The documents of a window, shuffled by a seed of its own."""
-        blocks = self.windows[which]
+    def load(self, w):
+        """The documents of window w, shuffled with a seed of its own."""
+        blocks = self.windows[w]
         docs = [doc for block in blocks for doc in read(block.path, block.start)]
-        random.Random(f"{self.seed} {which}").shuffle(docs)
+        random.Random(f"{self.seed} {w}").shuffle(docs)
         return docs
 
 
-# ---------------------------------------------------------------- The files
+# ---------------------------------------------------------------- Reading files
 
 
 def files(source):
-    """A file, or all text and Parquet files of a folder, by their names."""
+    """A file, or all text and Parquet files of a folder, sorted by name."""
     if not source.is_dir():
         return [source]
     found = [path for path in source.iterdir() if path.suffix in (".txt", PARQUET)]
     if not found:
-        raise InputError(f"data {source} has no shards: it takes .txt or .parquet")
+        raise InputError(f"data {source} has no .txt or .parquet file: add one")
     return sorted(found)
 
 
 def scan(path):
-    """(start, documents) of each block of a file."""
+    """Read a file block by block: (start, documents) of each."""
     if path.suffix == PARQUET:
         groups = open_parquet(path)[0].num_row_groups
         yield from ((group, read(path, group)) for group in range(groups))
@@ -139,7 +143,7 @@ def scan(path):
 
 
 def read(path, start):
-    """The documents of one block, without those that are empty (S1.1)."""
+    """The documents of one block."""
     if path.suffix != PARQUET:
         return lines(path, start, read_bytes(path, start))
     file, column = open_parquet(path)
@@ -151,11 +155,13 @@ def read(path, start):
 
 
 def clean(texts):
+    """Without white space at both ends, and without empty documents (S1.1)."""
     return [doc for text in texts if text and (doc := text.strip())]
 
 
 def lines(path, start, raw):
-    try:
+    """The documents in the bytes of a text block."""
+    try:  # utf-8-sig: a file may start with a byte order mark
         return clean(raw.decode("utf-8" if start else "utf-8-sig").split("\n"))
     except UnicodeDecodeError as e:
         place = start + e.start
@@ -163,7 +169,7 @@ def lines(path, start, raw):
 
 
 def read_bytes(path, start):
-    """A block of whole lines."""
+    """BLOCK bytes of a text file, and the rest of the last line."""
     try:
         with open(path, "rb") as file:
             file.seek(start)
@@ -181,29 +187,32 @@ def size_of(path):
 
 def open_parquet(path):
     """The file, and the name of the column that has the documents."""
-    try:  # not at the top: most runs need none of it, and it takes a while
+    try:  # imported here because it takes a while and most runs do not need it
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
-        raise InputError(f"data {path} needs pyarrow: `uv run` brings it") from None
+        raise InputError(
+            f"data {path} needs the package pyarrow: start with `uv run`"
+        ) from None
     try:
         file = pq.ParquetFile(path)
     except (OSError, ValueError) as e:
         raise cannot_read(path, e) from None
     strings = (pa.types.is_string, pa.types.is_large_string)
     schema = file.schema_arrow
-    named = [f.name for f in schema if any(is_one(f.type) for is_one in strings)]
-    if "text" in named:
+    names = [f.name for f in schema if any(is_one(f.type) for is_one in strings)]
+    if "text" in names:
         return file, "text"
-    if len(named) != 1:
+    if len(names) != 1:
         columns = ", ".join(schema.names)
         raise InputError(
-            f"data {path} has the columns {columns}: it takes a column of strings "
-            "called text, or only one of strings"
+            f"data {path} has the columns {columns}: one with strings must be called "
+            "text, or be the only one with strings"
         )
-    return file, named[0]
+    return file, names[0]
 
 
 def cannot_read(path, error):
+    """An InputError with the reason in one line."""
     reason = " ".join(str(getattr(error, "strerror", 0) or error).split())
     return InputError(f"cannot read data {str(path)!r}: {reason}")

@@ -1,5 +1,7 @@
-"""The workers of a run, before and beside the training: how they meet, how they make
-sure that they are at the same work, and how they say who is missing."""
+"""The workers of a run: how they find each other, how they check that all of them run
+the same, how one of them reports an error for all, and how a worker that hangs is
+found. They exchange short messages through a store, a table of keys and values that
+one process keeps and all workers can read and write."""
 
 import contextlib
 import hashlib
@@ -17,25 +19,26 @@ from microgpt import InputError
 
 import torch.distributed as dist
 
-# ---------------------------------------------------------------- Meeting
+# ---------------------------------------------------------------- Rendezvous
 
 
-def first(variable):
-    """Whether this is worker 0, as far as one can say."""
+def is_first(variable):
+    """Whether this worker is number 0, also where the variable is missing."""
     return os.environ.get(variable, "0").lstrip("0") == ""
 
 
-def environment():
-    """Who this worker is and where the others are, in the variables of torchrun."""
+def read_environment():
+    """The number of this worker, how many there are, and where the store is: from the
+    environment variables that torchrun sets."""
     number = {"RANK": 0, "WORLD_SIZE": 0, "LOCAL_RANK": 0, "MASTER_PORT": 0}
     for name in [*number, "MASTER_ADDR"]:
         text = os.environ.get(name, "")
         if not text:
-            start = "`torchrun --nproc-per-node 2 main.py`"
-            raise InputError(f"{name} is not set: start it with {start}")
+            command = "`torchrun --nproc-per-node 2 main.py`"
+            raise InputError(f"{name} is not set: start the program with {command}")
         if name in number:
             if not text.isdecimal():
-                raise InputError(f"{name} is {text!r}: torchrun sets it to a number")
+                raise InputError(f"{name} is {text!r}: it must be a number")
             number[name] = int(text)
     me = SimpleNamespace(rank=number["RANK"], world=number["WORLD_SIZE"])
     if me.rank >= me.world:
@@ -46,191 +49,214 @@ def environment():
     return me
 
 
-def meet(me, timeout):
-    """A store that all workers of this start reach."""
-    where = f"{me.host}:{me.port}"
-    silence = f"the workers do not meet at {where}: what is there does not answer"
-    # PyTorch waits without end for one who takes the call and says nothing
-    alarm = threading.Timer(2 * timeout + 5, leave, (me, None, silence))
+def rendezvous(me, timeout):
+    """Wait until all workers have connected to one store. -> the store"""
+    problem = f"cannot use the workers' store at {me.host}:{me.port}"
+    # PyTorch has no limit for a server that accepts a connection and never answers
+    silent = f"{problem}: it does not answer"
+    alarm = threading.Timer(2 * timeout + 5, exit_together, (me, None, silent))
     alarm.daemon = True
     alarm.start()
     try:
-        limit = timedelta(seconds=timeout)
-        kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun
+        # torchrun may keep the store itself; otherwise worker 0 keeps it
+        by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         store = dist.TCPStore(
-            me.host, me.port, me.world, is_master=me.rank == 0 and not kept,
-            timeout=limit, wait_for_workers=False,
+            me.host, me.port, me.world, is_master=me.rank == 0 and not by_torchrun,
+            timeout=timedelta(seconds=timeout), wait_for_workers=False,
         )  # fmt: skip
-        return muster(store, me, timeout)
+        return store_of_this_start(store, me, timeout)
     except (RuntimeError, ValueError, OSError) as e:
         reason = " ".join(str(e).split("\n")[0].split())[:200]
-        raise InputError(f"the workers do not meet at {where}: {reason}") from None
+        raise InputError(f"{problem}: {reason}") from None
     finally:
         alarm.cancel()
 
 
-def muster(store, me, timeout):
-    """The part of a store that belongs to this start. torchrun keeps its store over a
-    restart, with all that dead workers have said in it. So each worker shows a token
-    that is new, the first one lists them, and a list counts when all in it have
-    answered to it."""
-    token, listed, answers = uuid.uuid4().hex, None, []
+def store_of_this_start(store, me, timeout):
+    """The part of the store that belongs to this start of the workers.
+
+    After a restart, torchrun's store still holds what the ended workers wrote. So each
+    worker writes a new random token, and worker 0 writes the list of all tokens. Every
+    worker that finds its own token in the list confirms that list. The list is valid
+    when all workers have confirmed it; its digest is then the prefix of all keys."""
+    token, listed, confirmed = uuid.uuid4().hex, None, []
     store.set(f"token/{me.rank}", token)
     keys = [f"token/{rank}" for rank in range(me.world)]
-    # the first gives up first, as it knows who is absent
+    # worker 0 has the shortest limit, because it knows which workers are missing
     deadline = time.monotonic() + timeout + 3 * (me.rank > 0)
     while time.monotonic() < deadline:
         if me.rank == 0:
-            came = [store.check([key]) for key in keys]
-            tokens = [store.get(k).decode() if c else "" for k, c in zip(keys, came)]
+            here = [store.check([key]) for key in keys]
+            tokens = [store.get(k).decode() if h else "" for k, h in zip(keys, here)]
             if tokens != listed:
                 listed = tokens
                 store.set("list", json.dumps(tokens))
         if store.check(["list"]) and token in (now := json.loads(store.get("list"))):
-            name = short(now)
-            store.set(f"{name}/answer/{me.rank}", "")
-            answers = [f"{name}/answer/{rank}" for rank in range(me.world)]
-            if me.rank == 0 and store.check(answers):
-                store.set(f"{name}/complete", "")
-            if store.check([f"{name}/complete"]):
-                return dist.PrefixStore(name, store)
+            prefix = short_digest(now)
+            store.set(f"{prefix}/confirmed/{me.rank}", "")
+            confirmed = [f"{prefix}/confirmed/{rank}" for rank in range(me.world)]
+            if me.rank == 0 and store.check(confirmed):
+                store.set(f"{prefix}/complete", "")
+            if store.check([f"{prefix}/complete"]):
+                return dist.PrefixStore(prefix, store)
         time.sleep(0.02)
-    absent = {0}
+    missing = {0}
     if me.rank == 0:
-        absent = {r for r, key in enumerate(answers) if not store.check([key])}
-    me.speaks = me.rank == (0 if 0 not in absent else 1)
-    raise InputError(not_in_time(me, absent, timeout))
+        missing = {rank for rank, key in enumerate(confirmed) if not store.check([key])}
+    me.reports = me.rank == (0 if 0 not in missing else 1)
+    raise InputError(not_in_time(me, missing, timeout))
 
 
-def not_in_time(me, absent, timeout):
-    who = f"{plural(absent)} of {me.world}"
-    return f"{who} did not come within {timeout:g} seconds (--timeout)"
+def not_in_time(me, missing, timeout):
+    """The message for workers that have not come."""
+    who = f"{list_workers(missing)} of {me.world}"
+    return f"{who} did not start within {timeout:g} seconds (--timeout)"
 
 
-# ---------------------------------------------------------------- Agreeing
+# ---------------------------------------------------------------- Data and settings
 
 
-def short(value):
+def short_digest(value):
+    """The first 12 digits of the SHA-256 of a value, written as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def plural(ranks):
+def list_workers(ranks):
+    """{2, 1} -> "workers 1, 2" """
     ranks = sorted(ranks)
     return f"worker{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
 def agree(store, me, mine, timeout):
-    """Refuse to start unless all workers have come, with the same data and settings.
-    mine: {"error": what is wrong here} or {"data": its digest, "settings": {…}}."""
-    store.set(f"came/{me.rank}", json.dumps(mine))
-    came, deadline = {me.rank: mine}, time.monotonic() + timeout
+    """Raise InputError unless all workers are here, without an error of their own, and
+    have the same data and settings.
+    mine: {"error": message} or {"data": digest, "settings": {name: value}}"""
+    store.set(f"mine/{me.rank}", json.dumps(mine))
+    found, deadline = {me.rank: mine}, time.monotonic() + timeout
     for rank in set(range(me.world)) - {me.rank}:
         left = max(0.01, deadline - time.monotonic())
-        try:
-            store.wait([f"came/{rank}"], timedelta(seconds=left))
-            came[rank] = json.loads(store.get(f"came/{rank}"))
-        except RuntimeError:
-            pass
-    me.speaks = me.rank == min(came)
-    if wrong := [rank for rank in came if "error" in came[rank]]:
-        about = "" if wrong[0] == 0 else f"worker {wrong[0]}: "
-        raise InputError(about + came[wrong[0]]["error"])
-    if absent := set(range(me.world)) - set(came):
-        raise InputError(not_in_time(me, absent, timeout))
-    first = came[0]
-    if other := [rank for rank in came if came[rank]["data"] != first["data"]]:
-        theirs = came[other[0]]["data"][:12]
+        with contextlib.suppress(RuntimeError):  # it was not here in time
+            store.wait([f"mine/{rank}"], timedelta(seconds=left))
+            found[rank] = json.loads(store.get(f"mine/{rank}"))
+    me.reports = me.rank == min(found)
+    if wrong := [rank for rank in found if "error" in found[rank]]:
+        who = "" if wrong[0] == 0 else f"worker {wrong[0]}: "
+        raise InputError(who + found[wrong[0]]["error"])
+    if missing := set(range(me.world)) - set(found):
+        raise InputError(not_in_time(me, missing, timeout))
+    refuse_other_data(found)
+    refuse_other_settings(found)
+
+
+def refuse_other_data(found):
+    want = found[0]["data"]
+    if other := [rank for rank in found if found[rank]["data"] != want]:
+        got = found[other[0]]["data"]
         raise InputError(
-            f"{plural(other)} came with other data, SHA-256 {theirs}…, than worker 0, "
-            f"{first['data'][:12]}…: give all of them the same"
+            f"{list_workers(other)} found other data (SHA-256 {got[:12]}…) than worker "
+            f"0 ({want[:12]}…): give all workers the same documents"
         )
-    want = first["settings"]
-    if other := [rank for rank in came if came[rank]["settings"] != want]:
-        got = came[other[0]]["settings"]
+
+
+def refuse_other_settings(found):
+    want = found[0]["settings"]
+    if other := [rank for rank in found if found[rank]["settings"] != want]:
+        got = found[other[0]]["settings"]
         name = next(name for name in want if got.get(name) != want[name])
         raise InputError(
-            f"{plural(other)} came with another recipe, {short(got)} ({name} "
-            f"{got.get(name)}), than worker 0, {short(want)} ({name} {want[name]})"
+            f"{list_workers(other)} got {name} {got.get(name)} (settings "
+            f"{short_digest(got)}), worker 0 got {name} {want[name]} (settings "
+            f"{short_digest(want)}): give all workers the same options"
         )
 
 
-def leave(me, store, error, status=2):
-    """End, with one line and one status for all workers. torchrun ends everyone as soon
-    as one of them has failed, so the others wait until that line is out."""
-    status = say_why(me, store, error, status)
+# ---------------------------------------------------------------- Ending
+
+
+def exit_together(me, store, error, status=2):
+    """End this worker; all workers end with one message and one status. torchrun stops
+    every worker as soon as one has failed, so the others wait for the message."""
+    status = report_once(me, store, error, status)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     main = threading.current_thread() is threading.main_thread()
     if main and not dist.is_initialized():
         sys.exit(status)
-    os._exit(status)  # threads that talk to a worker that hangs would be waited for
+    # not sys.exit: it would wait for threads that wait for a worker that hangs
+    os._exit(status)
 
 
-def say_why(me, store, error, status):
-    """Say it once, for all. -> the status that all end with"""
-    if store is None:  # they have not even met
-        if me.speaks:
+def report_once(me, store, error, status):
+    """Print the error in one worker only. -> the status that all workers end with"""
+    if store is None:  # no rendezvous yet: each machine decides by itself
+        if me.reports:
             print(f"error: {error}", file=sys.stderr, flush=True)
-        time.sleep(0 if me.speaks else 2)
+        time.sleep(0 if me.reports else 2)
         return status
     try:
-        if me.speaks and not store.check(["said"]):
+        if me.reports and not store.check(["reported"]):
             print(f"error: {error}", file=sys.stderr, flush=True)
-            store.set("said", str(status))
+            store.set("reported", str(status))
+            # the store may end with this worker, so the others read from it first
             others = [f"left/{rank}" for rank in range(me.world) if rank != me.rank]
-            store.wait(others, timedelta(seconds=2))  # the store may end with this one
+            store.wait(others, timedelta(seconds=2))
         else:
             with contextlib.suppress(RuntimeError):
-                store.wait(["said"], timedelta(seconds=5))
-            if not store.check(["said"]) and store.add("speaker", 1) == 1:
-                # the first one hangs, or all is well with it
+                store.wait(["reported"], timedelta(seconds=5))
+            if not store.check(["reported"]) and store.add("reporter", 1) == 1:
+                # the worker that should report hangs, or has met no error
                 print(f"error: worker {me.rank}: {error}", file=sys.stderr, flush=True)
-                store.set("said", str(status))
-            status = int(store.get("said"))
+                store.set("reported", str(status))
+            status = int(store.get("reported"))
             store.set(f"left/{me.rank}", "")
     except RuntimeError:
-        pass  # somebody hangs, or the store has gone, and with it whoever kept it
+        pass  # a worker hangs, or the process that keeps the store has ended
     return status
 
 
-kept = []
+kept_alive = []  # objects that must live until the process ends
 
 
-def part(state):
-    """Leave the group. PyTorch waits for gloo's threads where it frees a group, with
-    Python's lock held, for which one of them may be waiting: that would be for ever.
-    So they get the lock first, and the group and who uses it stay until the end."""
+def leave_group(state):
+    """Leave the process group. When PyTorch frees a group, it waits for gloo's threads
+    and holds Python's lock (GIL) meanwhile. One of these threads may need that lock, so
+    both would wait for ever. So they get time first, and the group and the state, which
+    uses it, are freed only when the process ends."""
     time.sleep(0.1)
-    kept.append((dist.group.WORLD, state))
+    kept_alive.append((dist.group.WORLD, state))
     dist.destroy_process_group()
 
 
-# ---------------------------------------------------------------- Watching
+# ---------------------------------------------------------------- Workers that hang
 
 
 class Watch(threading.Thread):
-    """A thread in each worker that tells the store how far the worker has come. If it
-    has come no further for a while, it looks how far the others are, and ends the run
-    with the names of those who are behind or tell nothing any more."""
+    """A thread in each worker that writes the worker's progress into the store. If the
+    worker makes no progress for `timeout` seconds, the thread compares it with the
+    others, and ends the run with the numbers of the workers that are behind or silent.
+    """
 
     def __init__(self, store, me, timeout):
         super().__init__(daemon=True)
         self.store, self.me, self.timeout = store, me, timeout
         self.marks, self.beats, self.where = 0, 0, "the start"
         self.over = threading.Event()
-        self.tell()
+        self.write()
 
     def mark(self, where):
-        """The worker is about to meet the others."""
+        """Count progress: the worker is about to wait for the others at this place."""
         self.marks, self.where = self.marks + 1, where
 
-    def tell(self):
+    def write(self):
+        """Write this worker's progress. `beats` grows each time, so the others see that
+        this process is alive."""
         self.beats += 1
         text = json.dumps([self.marks, self.beats, self.where])
-        self.store.set(f"at/{self.me.rank}", text)
+        self.store.set(f"progress/{self.me.rank}", text)
 
-    def look(self):
-        keys = [f"at/{rank}" for rank in range(self.me.world)]
+    def read_all(self):
+        """[marks, beats, where] of each worker"""
+        keys = [f"progress/{rank}" for rank in range(self.me.world)]
         return [json.loads(text) for text in self.store.multi_get(keys)]
 
     def run(self):
@@ -239,19 +265,20 @@ class Watch(threading.Thread):
             if self.marks != seen:
                 seen, since = self.marks, time.monotonic()
             try:
-                self.tell()
+                self.write()
                 if time.monotonic() - since > self.timeout:
-                    self.call_the_roll(pause)
+                    self.find_late_workers(pause)
             except RuntimeError:
-                return  # the store has gone: the run is over, or torchrun ends it
+                return  # no store any more: the run has ended, or torchrun ends it
 
-    def call_the_roll(self, pause):
-        """Who is behind, or says nothing? The first worker that knows speaks."""
-        before = self.look()
+    def find_late_workers(self, pause):
+        """Find the workers that are behind or silent. The first worker that notices
+        this reports it, and the run ends."""
+        before = self.read_all()
         for _ in range(4):
             time.sleep(pause)
-            self.tell()
-        now, mine = self.look(), self.me.rank
+            self.write()
+        now, mine = self.read_all(), self.me.rank
         if self.over.is_set() or self.marks != before[mine][0]:
             return
         furthest = max(marks for marks, _, _ in now)
@@ -260,14 +287,15 @@ class Watch(threading.Thread):
             for rank, (was, (marks, beats, _)) in enumerate(zip(before, now))
             if marks < furthest or beats == was[1]
         ]
-        self.me.speaks = mine not in late and self.store.add("speaker", 1) == 1
-        what = f"{plural(late)} did not come" if late else "no worker comes further"
-        how_long = f"the others have waited for {self.timeout:g} seconds"
-        leave(self.me, self.store, f"{what} to {self.where}: {how_long}")
+        self.me.reports = mine not in late and self.store.add("reporter", 1) == 1
+        what = f"{list_workers(late)} did not reach" if late else "no worker got past"
+        limit = f"{self.timeout:g} seconds (--timeout)"
+        exit_together(self.me, self.store, f"{what} {self.where} within {limit}")
 
 
-def until_pressed():
-    """An event that the first Ctrl-C sets; the next one leaves, as usual."""
+def catch_interrupt():
+    """An event that the first Ctrl-C sets. The second Ctrl-C ends the program at once,
+    as usual."""
     pressed, usual = threading.Event(), signal.getsignal(signal.SIGINT)
 
     def stop(*_):

@@ -1,6 +1,6 @@
 #!/bin/bash
-# sbatch launch/slurm.sh, from 10_pytorch_distributed: two hosts, each with four workers on
-# GPUs. One torchrun a host; they meet at the first host of the job.
+# sbatch launch/slurm.sh, from 10_pytorch_distributed: two machines, each with one torchrun
+# that starts four workers on GPUs. The rendezvous is on the first machine of the job.
 #SBATCH --job-name=microgpt
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -12,7 +12,7 @@ set -euo pipefail
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export OMP_NUM_THREADS=1
 
-# the folder of the checkpoints must be one that all hosts see
+# all machines must have access to the folder of the checkpoints
 srun uv run torchrun \
     --nnodes "$SLURM_NNODES" \
     --nproc-per-node 4 \
