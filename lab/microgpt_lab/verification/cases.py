@@ -16,7 +16,7 @@ class CasePlan:
     id: str
     why: str
     rules: str
-    docs: str
+    docs: str | tuple[str, ...]  # "": the embedded names; a text: its words
     config: Config
     seed: int = 1
     trained: int = 0  # steps that 01 trains before the case starts, on a schedule of its own
@@ -26,7 +26,19 @@ class CasePlan:
     steps: int = 20  # losses to record
     stream: bool = False  # whether shuffle and initial weights are part of the question
     zeros: str = ""  # ends of the names of weights whose gradient is zero here: they prove nothing
+    compact: bool = False  # no values inside the forward pass; large tensors as projections
+    weights: str = ""  # "flat" or "underflow": weights made for sampling, see `vectors`
+    uniforms: tuple[float, ...] = ()  # else the stream's
 
+    @property
+    def documents(self) -> list[str]:
+        """The documents before the shuffle."""
+        if isinstance(self.docs, tuple):
+            return list(self.docs)
+        return self.docs.split() or list(microgpt.load_documents())
+
+
+SCALED_STEPS = 10  # 01 takes 4 seconds for each
 
 # Small enough to follow by hand, large enough that no two numbers are equal by chance.
 TINY = Config(
@@ -208,12 +220,12 @@ PLANS = [
     ),
     CasePlan(
         "gist",
-        "The whole recipe `gist` on real names: the first 500 of its 1000 steps.",
+        "The whole recipe `gist` on real names: all its 1000 steps.",
         "S12",
         "",
         microgpt.RECIPES["gist"],
         seed=42,
-        steps=500,
+        steps=1000,
         stream=True,
     ),
     CasePlan(
@@ -226,5 +238,41 @@ PLANS = [
         trained=500,
         names=1000,
         steps=0,
+    ),
+    CasePlan(
+        "scaled",
+        "Recipe `scaled` on real names. It is chaotic, so only its first steps can be compared.",
+        "S12",
+        "",
+        microgpt.RECIPES["scaled"],
+        seed=42,
+        steps=SCALED_STEPS,
+        stream=True,
+        zeros="attn_wq attn_wk attn_wv mlp_fc1",
+        compact=True,
+    ),
+    CasePlan(
+        "uniforms-on-steps",
+        "All letters are equally likely, so the cumulative probabilities are exact quarters, and "
+        "the uniforms lie on these, just below, at 0 and at the last number below 1.",
+        "S11.3",
+        "abc cab ba",
+        replace(TINY, block_size=3),
+        steps=0,
+        names=12,
+        weights="flat",
+        uniforms=(0.0, 0.25, 0.5, 0.75, 0.75 - 2**-53, 0.5 - 2**-54, 0.25 - 2**-54, 1 - 2**-53) * 6,
+    ),
+    CasePlan(
+        "uniforms-underflow",
+        "BOS is so unlikely that its probability is 0 in floating point, and the others are a "
+        "tenth each: these sum to less than 1, so that a uniform must be scaled by the sum.",
+        "S11.2 S11.3",
+        "abcdefghij jihgfedcba",
+        replace(TINY, block_size=5, temperature=0.001, zero_init=True),
+        steps=0,
+        names=10,
+        weights="underflow",
+        uniforms=(1 - 2**-53, 0.0, 0.9999, 0.1, 1 - 2**-52, 2**-1074) * 10,
     ),
 ]

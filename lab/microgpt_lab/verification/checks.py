@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from microgpt_lab.verification.cases import Case
+from microgpt_lab.verification.projections import relative_difference
 
 # Check -> (the level of a port that answers it, what is compared). The names are short: each
 # is also the head of a column, broken at its space, and a table must fit 80 columns.
@@ -81,6 +82,8 @@ def difference(got: Any, want: Any) -> tuple[float, str]:
     Infinite if `got` has another shape or is not all finite numbers. If `want` is all zero:
     the absolute ‖got‖.
     """
+    if isinstance(want, dict):
+        return difference_of_projections(got, want)
     try:
         g, w = flat(got), flat(want)
     except (TypeError, ValueError, OverflowError):
@@ -102,6 +105,25 @@ def difference(got: Any, want: Any) -> tuple[float, str]:
     where = place(want, worst)
     text = f"got {g[worst]:.17g}, want {w[worst]:.17g}{ratio}; relative difference {off:.2g}"
     return off, f"at {where} {text}" if where else text
+
+
+def difference_of_projections(got: Any, want: dict[str, Any]) -> tuple[float, str]:
+    """The same for a large tensor, of which the case has projections."""
+    try:
+        g = flat(got)
+    except (TypeError, ValueError, OverflowError):
+        return math.inf, f"got {shorten(got)}, want numbers of shape {tuple(want['shape'])}"
+    if shape(got) != tuple(want["shape"]):
+        return math.inf, f"got shape {shape(got)}, want {tuple(want['shape'])}"
+    bad = np.flatnonzero(~np.isfinite(g))
+    if bad.size:
+        return math.inf, f"got {g[bad[0]]} at {place(got, int(bad[0]))}"
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = relative_difference(g, want)
+    if not math.isfinite(off):
+        return math.inf, f"got numbers as large as {np.abs(g).max():.3g}"
+    text = f"norm {np.linalg.norm(g):.6g}, want {want['norm']:.6g}; relative difference {off:.2g}"
+    return off, text if off else "equal"
 
 
 def flat(x: Any) -> np.ndarray:

@@ -17,10 +17,13 @@ from typing import Any
 import microgpt
 from microgpt import Config, Snapshot, Tokenizer
 
+from microgpt_lab.base import files
 from microgpt_lab.base.json_text import dump
 from microgpt_lab.base.trace import numbers, patched, recording
 from microgpt_lab.base.versions import ROOT
+from microgpt_lab.verification import covering
 from microgpt_lab.verification.cases import PLANS, Case, CasePlan
+from microgpt_lab.verification.projections import projected
 
 FORMAT = "microgpt-vectors/1"
 FOLDER = ROOT / "spec" / "vectors"
@@ -31,18 +34,14 @@ KEPT = (1, 2, 3, 20)  # the steps after which weights and moments are recorded
 
 def make(plan: CasePlan) -> Case:
     """Compute a case with 01: the question, then the answer."""
-    rng = random.Random(plan.seed)
-    docs = plan.docs.split() or microgpt.load_documents()
+    rng, docs = random.Random(plan.seed), plan.documents
     given = list(docs)
     if not plan.docs or plan.stream:
         rng.shuffle(docs)
     tokenizer = Tokenizer(docs)
-    snapshot = microgpt.initial(plan.config, tokenizer.vocab_size, rng)
-    if plan.trained:
-        before = replace(plan.config, steps=max(plan.trained, plan.config.steps))
-        snapshot = replay(before, snapshot, tokenizer, docs, plan.trained)
-        snapshot = snapshot._replace(step=plan.start)
-    uniforms = [rng.random() for _ in range(plan.names * (plan.config.block_size + 1))]
+    snapshot = start_of(plan, tokenizer, docs, rng)
+    draws = plan.names * (plan.config.block_size + 1)
+    uniforms = list(plan.uniforms) or [rng.random() for _ in range(draws)]
     used = docs if plan.docs else docs[: max(plan.steps, 1) * plan.config.batch_size]
     case: Case = {
         "format": FORMAT,
@@ -65,7 +64,61 @@ def make(plan: CasePlan) -> Case:
         case["stream"] = {"seed": plan.seed, "documents": given}
     elif plan.stream:
         case["stream"] = {"seed": plan.seed, "documents": "names"}
-    return case | {"answer": solve(case)}
+    answer = solve(case)
+    return case | {"answer": compact(answer) if plan.compact else answer}
+
+
+def start_of(
+    plan: CasePlan, tokenizer: Tokenizer, docs: Sequence[str], rng: random.Random
+) -> Snapshot:
+    """Initial weights; or those of a run in progress, trained or with moments of any numbers."""
+    snapshot = microgpt.initial(plan.config, tokenizer.vocab_size, rng)
+    if plan.weights:
+        return snapshot._replace(weights=for_sampling(plan.weights, snapshot.weights))
+    if plan.trained:
+        before = replace(plan.config, steps=max(plan.trained, plan.config.steps))
+        snapshot = replay(before, snapshot, tokenizer, docs, plan.trained)
+    elif plan.start:
+        other = random.Random(f"moments of {plan.id}")  # the stream stands where S13.1 says
+        m, v = (
+            {
+                name: [[other.gauss(0, 0.003) for _ in row] for row in rows]
+                for name, rows in snapshot.weights.items()
+            }
+            for _ in range(2)
+        )
+        v = {name: [[x * x for x in row] for row in rows] for name, rows in v.items()}
+        snapshot = snapshot._replace(first_moment=m, second_moment=v)
+    return snapshot._replace(step=plan.start)
+
+
+def for_sampling(kind: str, weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights whose logits are known without rounding, whatever the precision. flat: all 0.
+    underflow: all letters' equal, and BOS's far below them."""
+    made = {name: [[0.0] * len(row) for row in rows] for name, rows in weights.items()}
+    if kind == "underflow":
+        made["wte"] = [[1.0] * len(row) for row in weights["wte"]]
+        made["lm_head"] = [[1.0] * len(row) for row in weights["lm_head"]]
+        made["lm_head"][-1] = [-1.0] * len(made["lm_head"][-1])
+    return made
+
+
+def compact(answer: Case) -> Case:
+    """An answer without the values inside the forward pass, and with large tensors as
+    projections."""
+    small = {name: projected(rows) for name, rows in answer["gradients"].items()}
+    last = max(map(int, answer["after"]))
+    after = {
+        step: {
+            kind: {name: projected(rows) for name, rows in of_kind.items()}
+            for kind, of_kind in state.items()
+            if kind != "step"
+        }
+        for step, state in answer["after"].items()
+        if int(step) in (1, last)
+    }
+    answer = {key: value for key, value in answer.items() if key != "intermediates"}
+    return answer | {"gradients": small, "after": after}
 
 
 def replay(
@@ -188,9 +241,9 @@ def write_vectors(folder: Path = FOLDER) -> list[Path]:
     """Compute all cases with 01 and write one file for each -> the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for plan in PLANS:
+    for plan in [*PLANS, *covering.plans()]:
         path = folder / f"{plan.id}.json"
-        path.write_text(text(make(plan)))
+        files.write(path, text(make(plan)))
         paths.append(path)
     return paths
 
@@ -206,9 +259,12 @@ def vectors_for(variant: str) -> list[Case]:
 
 
 def read_vectors(folder: Path = FOLDER) -> list[Case]:
-    """All cases, in the order of PLANS. Raises InputError if one cannot be read."""
+    """All cases: those of PLANS in their order, then those that cover all pairs. Raises
+    InputError if one cannot be read."""
+    paths = [folder / f"{plan.id}.json" for plan in PLANS]
+    paths += sorted(folder.glob("pairs-*.json"))
     try:
-        return [json.loads((folder / f"{plan.id}.json").read_text()) for plan in PLANS]
+        return [json.loads(path.read_text("utf-8")) for path in paths]
     except (OSError, ValueError) as e:
         raise microgpt.InputError(
             f"cannot read the golden vectors: {e}: microgpt vectors makes them"

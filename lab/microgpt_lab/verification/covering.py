@@ -1,0 +1,78 @@
+"""The golden cases that cover all pairs of levels: a plan for each row of `factors`."""
+
+import random
+import string
+from dataclasses import fields
+from itertools import chain
+
+from microgpt import Config
+
+from microgpt_lab.verification import factors
+from microgpt_lab.verification.cases import CasePlan
+
+# Accents, Greek, Cyrillic, Chinese, full-width and, beyond the BMP, emoji: 198 letters, of which
+# the last two kinds have another order in UTF-16 than by code point (S2.1).
+MANY = (
+    range(0x61, 0x7B), range(0xC0, 0xD7), range(0xD8, 0xF7), range(0xF8, 0x100),
+    range(0x3B1, 0x3CA), range(0x430, 0x450), range(0x4E00, 0x4E10), range(0xFF21, 0xFF2B),
+    range(0x1F600, 0x1F61B),
+)  # fmt: skip
+LETTERS = {
+    "two": "ab",
+    "eleven": "abcdefghijk",
+    "alphabet": string.ascii_lowercase,
+    "many": "".join(map(chr, chain(*MANY))),
+}
+COST = 4e6  # weights times tokens that training may have: with more, fewer steps are recorded
+
+
+def plans() -> list[CasePlan]:
+    """A plan for each row, `pairs-01` and on."""
+    return [plan(i, why, row) for i, (why, row) in enumerate(factors.rows(), 1)]
+
+
+def plan(number: int, why: str, row: factors.Row) -> CasePlan:
+    """A row's recipe, documents, history and prompt."""
+    config = Config(**{field.name: row[field.name] for field in fields(Config)})
+    start = {"first step": 0, "half way": config.steps // 2, "last step": config.steps - 1}
+    docs = documents(row, random.Random(number))
+    cost = factors.tokens(row) * factors.weights(row)
+    zeros = "attn_wq attn_wk attn_wv mlp_fc1" if config.zero_init else ""
+    if config.block_size == 1:  # the only attention weight is 1, whatever q and k are
+        zeros = " ".join(sorted({*zeros.split(), "attn_wq", "attn_wk"}))
+    return CasePlan(
+        f"pairs-{number:02}",
+        f"Every level of every factor meets every other: {why or 'one of many rows'}.",
+        "S12",
+        tuple(docs),
+        config,
+        seed=row["seed"],
+        start=start[row["progress"]],
+        prompt=docs[0][: row["prompt"]] if config.block_size > 1 else "",
+        names=10,
+        steps=max(2, min(20, int(COST / cost))),
+        stream=True,
+        zeros=zeros,
+        compact=True,
+    )
+
+
+def documents(row: factors.Row, rng: random.Random) -> list[str]:
+    """Documents of the row's kind in which every letter occurs, and at least two more than a
+    step takes, so that a step begins where the last one ended and not at the first document."""
+    letters, block = LETTERS[row["letters"]], row["block_size"]
+    shortest, longest = {
+        "one letter": (1, 1),
+        "ragged": (1, 8),
+        "at the block": (max(1, block - 1), block),
+        "past the block": (block + 1, block + 3),
+        "repeated": (2, 6),
+    }[row["documents"]]
+    unused, docs = rng.sample(letters, len(letters)), list[str]()
+    while unused or len(docs) < row["batch_size"] + 2:
+        n = rng.randint(shortest, longest)
+        distinct = 1 if row["documents"] == "repeated" else n
+        some, unused = unused[:distinct], unused[distinct:]
+        some += [rng.choice(letters) for _ in range(distinct - len(some))]
+        docs.append("".join(some) * (n // distinct))
+    return docs
