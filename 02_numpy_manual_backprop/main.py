@@ -145,8 +145,8 @@ def backward(state, dlogits, kept):
         dqkv = attention_backward(djoined, *inside)  # (T, 3C)
         # forward was  qkv = linear(h, w[f"layer{i}.attn_wqkv"]),  so:
         dh = linear_backward(dqkv, h, w[f"layer{i}.attn_wqkv"])  # (T, C)
-        # forward was  h, scale = rmsnorm(x),  and x also goes around attention (residual
-        # connection), so the gradients of both uses are added:
+        # forward was  h, scale = rmsnorm(x),  and x also goes around attention
+        # (residual connection), so the gradients of both uses are added:
         dx += rmsnorm_backward(dh, h, scale)
     tokens, x, scale = kept.pop()
     # forward was  x, scale = rmsnorm(x),  so:
