@@ -58,8 +58,8 @@ LOGITS = FORWARD_BUFFERS.index(("logits", "V"))
 
 # The weights, in the order of S3.2: (name, axes out, axes in).
 SHARED_WEIGHTS = [
-    ("wte", "letters", "channels"), ("wpe", "positions", "channels"),
-    ("lm_head", "letters", "channels"),
+    ("wte", "vocabulary", "channels"), ("wpe", "positions", "channels"),
+    ("lm_head", "vocabulary", "channels"),
 ]  # fmt: skip
 LAYER_WEIGHTS = [
     ("attn_wq", "heads", "channels"), ("attn_wk", "heads", "channels"),
@@ -70,8 +70,8 @@ LAYER_WEIGHTS = [
 # Rows of state.memory; each further row is the gradient of one more thread.
 WEIGHTS, FIRST_MOMENT, SECOND_MOMENT, GRADS = range(4)
 
-
-# Each returns the matrices of one table: find(flat array, layout, number of the set).
+# Called with (flat array, layout, i), each gives the matrices of its table as a tuple.
+# The tables of a layer have one set for each layer, and i is the layer; else i is 0.
 forward_buffers = group([], FORWARD_BUFFERS)
 backward_buffers = group([FORWARD_BUFFERS], BACKWARD_BUFFERS)
 layer_buffers = group([FORWARD_BUFFERS, BACKWARD_BUFFERS], LAYER_BUFFERS)
@@ -96,7 +96,7 @@ def weight_axes(config, vocab_size):
     zero too, so it stays zero."""
     C, H, lanes = config.n_embd, config.n_head, head_lanes(config)
     axes = {
-        "letters": [(vocab_size, round_up(vocab_size))],
+        "vocabulary": [(vocab_size, round_up(vocab_size))],
         "positions": [(config.block_size, config.block_size)],
         "channels": [(C, round_up(C))],
         "hidden": [(4 * C, round_up(4 * C))],
