@@ -1,22 +1,25 @@
 """A row of sixteen numbers, as a type that Numba compiles to vector instructions.
 
-Numba turns Python into LLVM's intermediate language, and LLVM turns that into machine
-code. Vectors come in only where an optimizer finds them in a loop; often it does not.
-Here a vector is a value: `a * b + c` of three rows is one multiply-add of sixteen lanes
-(in single precision one instruction with AVX-512, two with AVX, four on an Apple chip),
-and a row that is a local variable stays in a register.
+Numba translates Python into LLVM's intermediate language, and LLVM translates that into
+machine code. LLVM can turn a loop over numbers into vector instructions, but often it
+finds no way to. Here a vector is a value of its own: `a * b + c` of three rows is one
+multiply-add of sixteen numbers (in single precision one instruction with AVX-512, two
+with AVX, four on an Apple chip), and a row in a local variable stays in a register. The
+sixteen places of a row are called lanes.
 
     Matrix   numbers in memory, cut into rows: x[t, c] is row c of line t, x[t, c, i] is
-             lane i of it, and x.wide says how many rows make a line
+             lane i of that row, and x.width is the number of rows in a line
     Row      sixteen numbers: + - * / with a row or a number, and the functions below
     Tile     sixteen rows, one below the other: a square piece of a matrix of weights
 
-At the end: how threads wait for each other, and where what was compiled is kept.
+The last two sections are about threads, which wait for each other at a barrier, and
+about the folder where compiled code is kept.
 
-To teach Numba a type takes a class, which is what the compiler knows of a value; a data
-model, which is what LLVM holds for it; and for each operation a typer, which says what
-comes out of it, and a function that emits its instructions. A typer that returns None
-says: not mine. An @intrinsic is both in one."""
+To teach Numba a type takes a class, which stands for the type in the compiler; a data
+model, which says how LLVM stores a value of it; and two functions for each operation.
+The typer says what type the result has, or returns None if the operation is not for
+these types. The other one, often called emit here, writes the LLVM instructions. A
+function marked @intrinsic gives both: the type of the result, and emit."""
 
 import hashlib
 import math
@@ -55,6 +58,8 @@ class Row(types.Type):
 
 
 class Tile(types.Type):
+    """Sixteen rows. LLVM keeps them as an array of vectors."""
+
     def __init__(self, row):
         super().__init__(f"Tile({row.dtype})")
         self.row = row
@@ -62,6 +67,8 @@ class Tile(types.Type):
 
 
 class Matrix(types.Type):
+    """An address in memory, and the number of rows in a line."""
+
     def __init__(self, row):
         super().__init__(f"Matrix({row.dtype})")
         self.row = row
@@ -82,20 +89,21 @@ class TileModel(models.PrimitiveModel):
 @register_model(Matrix)
 class MatrixModel(models.StructModel):
     def __init__(self, manager, kind):
-        members = [("data", types.CPointer(kind.row.dtype)), ("wide", types.intp)]
+        members = [("data", types.CPointer(kind.row.dtype)), ("width", types.intp)]
         super().__init__(manager, kind, members)
 
 
-make_attribute_wrapper(Matrix, "wide", "wide")
+make_attribute_wrapper(Matrix, "width", "width")  # compiled code may read x.width
 
 # ---------------------------------------------------------------- Instructions
 
-# The one liberty that arithmetic has: a * b + c may be rounded once instead of twice.
-# Nothing is reordered, and NaN and infinity stay what they are.
+# With this flag the compiler may round a * b + c once instead of twice. It may not
+# change the order of operations, nor assume that NaN and infinity never occur.
 FUSE = ("contract",)
 
 
 def fma(builder, a, b, c):
+    """a * b + c, a fused multiply-add where the processor has one."""
     return builder.fadd(builder.fmul(a, b, flags=FUSE), c, flags=FUSE)
 
 
@@ -103,47 +111,49 @@ def integer(value, bits=64):
     return ir.Constant(ir.IntType(bits), value)
 
 
-def everywhere(row, number):
-    """A constant in every lane."""
+def constant(row, number):
+    """A vector with the same number in every lane, known at compile time."""
     return ir.Constant(row.vector, [float(number)] * LANES)
 
 
 def shuffle(builder, a, lanes, b=None):
-    """A new vector of the lanes named, 0 to 15 those of a and 16 to 31 those of b."""
+    """A new vector of these lanes: 0 to 15 are lanes of a, 16 to 31 are lanes of b."""
     mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes)
     return builder.shuffle_vector(a, b or a, mask)
 
 
-def spread(builder, row, number):
-    """A number in every lane."""
+def broadcast(builder, row, number):
+    """A vector with the same number in every lane, known at run time."""
     empty = ir.Constant(row.vector, ir.Undefined)
     first = builder.insert_element(empty, number, integer(0, bits=32))
     return shuffle(builder, first, [0] * LANES)
 
 
 def call(builder, row, name, result, *args, **flags):
-    """One of LLVM's own functions of vectors."""
+    """Call one of LLVM's own functions of vectors, such as llvm.sqrt.v16f32."""
     kind = ir.FunctionType(result, [a.type for a in args])
     name = f"llvm.{name}.v{LANES}f{row.dtype.bitwidth}"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, args, **flags)
 
 
-def load(builder, row, place):
-    place = builder.bitcast(place, row.vector.as_pointer())
-    return builder.load(place, align=row.dtype.bitwidth // 8)
+def load(builder, row, address):
+    address = builder.bitcast(address, row.vector.as_pointer())
+    return builder.load(address, align=row.dtype.bitwidth // 8)
 
 
-def store(builder, row, place, value):
-    place = builder.bitcast(place, row.vector.as_pointer())
-    builder.store(value, place, align=row.dtype.bitwidth // 8)
+def store(builder, row, address, value):
+    address = builder.bitcast(address, row.vector.as_pointer())
+    builder.store(value, address, align=row.dtype.bitwidth // 8)
 
 
 def rows_of(builder, tile):
+    """The 16 vectors of a tile."""
     return [builder.extract_value(tile, r) for r in range(LANES)]
 
 
 def tile_of(builder, kind, rows):
+    """The tile of 16 vectors."""
     tile = ir.Constant(kind.array, ir.Undefined)
     for r, row in enumerate(rows):
         tile = builder.insert_value(tile, row, r)
@@ -154,19 +164,21 @@ def tile_of(builder, kind, rows):
 
 
 def pointer(context, builder, kind, array):
+    """The address of a NumPy array's numbers."""
     return context.make_array(kind)(context, builder, array).data
 
 
-def make_matrix(context, builder, kind, data, start, wide):
+def make_matrix(context, builder, kind, data, start, width):
+    """A matrix whose first row is row `start` of the data."""
     x = cgutils.create_struct_proxy(kind)(context, builder)
     x.data = builder.gep(data, [builder.mul(start, integer(LANES))])
-    x.wide = wide
+    x.width = width
     return x._getvalue()
 
 
 @intrinsic
 def column(typing, flat):
-    """All rows of a flat array, one a line."""
+    """A matrix of all rows of a flat array, with one row in each line."""
     kind = Matrix(Row(flat.dtype))
 
     def emit(context, builder, sig, args):
@@ -176,37 +188,46 @@ def column(typing, flat):
     return kind(flat), emit
 
 
-@intrinsic(prefer_literal=True)
-def matrices(typing, flat, places, first, count):
-    """A tuple of the matrices at places[first], places[first + 1], … of a flat array. A
-    place is a start and the width of a line, both in rows."""
-    kind = types.UniTuple(Matrix(Row(flat.dtype)), count.literal_value)
+def group(before, table):
+    """A function for compiled code, which returns the matrices of a table as a tuple.
+    In the flat array they follow the matrices of the tables `before`, and i sets of
+    their own table. Matrix j has (start, width of a line) = layout[j], both in rows."""
+    first, count = sum(map(len, before)), len(table)
 
-    def emit(context, builder, sig, args):
-        data = pointer(context, builder, flat, args[0])
-        numbers = pointer(context, builder, places, args[1])
+    @intrinsic
+    def find(typing, flat, layout, i):
+        kind = types.UniTuple(Matrix(Row(flat.dtype)), count)
 
-        def number(i, j):
-            at = builder.add(builder.mul(args[2], integer(2)), integer(2 * i + j))
-            return builder.load(builder.gep(numbers, [at]))
+        def emit(context, builder, sig, args):
+            data = pointer(context, builder, flat, args[0])
+            numbers = pointer(context, builder, layout, args[1])
+            start = builder.add(builder.mul(args[2], integer(count)), integer(first))
 
-        found = [
-            make_matrix(context, builder, kind.dtype, data, number(i, 0), number(i, 1))
-            for i in range(kind.count)
-        ]
-        return context.make_tuple(builder, kind, found)
+            def number(j, k):  # layout[start + j, k]
+                at = builder.add(builder.mul(start, integer(2)), integer(2 * j + k))
+                return builder.load(builder.gep(numbers, [at]))
 
-    return kind(flat, places, types.intp, count), emit
+            found = [
+                make_matrix(
+                    context, builder, kind.dtype, data, number(j, 0), number(j, 1)
+                )
+                for j in range(count)
+            ]
+            return context.make_tuple(builder, kind, found)
+
+        return kind(flat, layout, types.intp), emit
+
+    return find
 
 
-def place_of(context, builder, sig, args):
-    """Where x[t, c] begins, or x[t, c, i] stands."""
+def address_of(context, builder, sig, args):
+    """The address of the row x[t, c], or of the number x[t, c, i]."""
     x = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
     t, c, *i = (
         context.cast(builder, builder.extract_value(args[1], n), kind, types.intp)
         for n, kind in enumerate(sig.args[1])
     )
-    offset = builder.mul(builder.add(builder.mul(t, x.wide), c), integer(LANES))
+    offset = builder.mul(builder.add(builder.mul(t, x.width), c), integer(LANES))
     return builder.gep(x.data, [builder.add(offset, *i) if i else offset])
 
 
@@ -221,10 +242,10 @@ def getitem_type(context):
 
 @lower_builtin(operator.getitem, Matrix, types.BaseTuple)
 def getitem(context, builder, sig, args):
-    place = place_of(context, builder, sig, args)
+    address = address_of(context, builder, sig, args)
     if isinstance(sig.return_type, Row):
-        return load(builder, sig.return_type, place)
-    return builder.load(place)
+        return load(builder, sig.return_type, address)
+    return builder.load(address)
 
 
 @type_callable(operator.setitem)
@@ -238,12 +259,12 @@ def setitem_type(context):
 
 @lower_builtin(operator.setitem, Matrix, types.BaseTuple, types.Any)
 def setitem(context, builder, sig, args):
-    place = place_of(context, builder, sig, args)
+    address = address_of(context, builder, sig, args)
     row, kind = sig.args[0].row, sig.args[2]
     if isinstance(kind, Row):
-        store(builder, row, place, args[2])
+        store(builder, row, address, args[2])
     else:
-        builder.store(context.cast(builder, args[2], kind, row.dtype), place)
+        builder.store(context.cast(builder, args[2], kind, row.dtype), address)
     return context.get_dummy_value()
 
 
@@ -251,7 +272,8 @@ def setitem(context, builder, sig, args):
 
 
 def arithmetic(symbols, instruction):
-    """Teach Python's operators of rows with rows and with numbers."""
+    """Teach the compiler an operator for two rows, and for a row and a number. Of
+    several symbols, such as + and +=, all become the same instruction."""
 
     def typer(a, b):
         rows = [kind for kind in (a, b) if isinstance(kind, Row)]
@@ -261,10 +283,11 @@ def arithmetic(symbols, instruction):
     def emit(context, builder, sig, args):
         row = sig.return_type
 
-        def as_row(kind, value):
+        def as_row(kind, value):  # a number becomes a row of equal lanes
             if isinstance(kind, Row):
                 return value
-            return spread(builder, row, context.cast(builder, value, kind, row.dtype))
+            value = context.cast(builder, value, kind, row.dtype)
+            return broadcast(builder, row, value)
 
         a, b = map(as_row, sig.args, args)
         return getattr(builder, instruction)(a, b, flags=FUSE)
@@ -283,18 +306,20 @@ arithmetic([operator.truediv], "fdiv")
 
 @intrinsic
 def full(typing, like, number):
-    """A number in every lane, in the precision of a matrix."""
+    """A row with a number in every lane, in the precision of the matrix `like`."""
     row = like.row
 
     def emit(context, builder, sig, args):
         value = context.cast(builder, args[1], number, row.dtype)
-        return spread(builder, row, value)
+        return broadcast(builder, row, value)
 
     return row(like, number), emit
 
 
 @intrinsic
 def maximum(typing, a, b):
+    """The larger of a and b in each lane."""
+
     def emit(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
 
@@ -302,9 +327,9 @@ def maximum(typing, a, b):
 
 
 @intrinsic
-def positive(typing, a):
-    """1 in each lane that is above 0, and 0 in the others."""
-    zero, one = everywhere(a, 0), everywhere(a, 1)
+def is_positive(typing, a):
+    """1 in each lane that is above 0, else 0."""
+    zero, one = constant(a, 0), constant(a, 1)
 
     def emit(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered(">", args[0], zero), one, zero)
@@ -314,6 +339,8 @@ def positive(typing, a):
 
 @intrinsic
 def sqrt(typing, a):
+    """The square root of each lane."""
+
     def emit(context, builder, sig, args):
         return call(builder, a, "sqrt", a.vector, *args)
 
@@ -324,9 +351,9 @@ def sqrt(typing, a):
 def exp(typing, a):
     """e to the power of each lane, to one unit in the last place.
 
-    With n the integer next to x / ln 2 and r = x - n ln 2, e^x is 2^n e^r, and r is so
-    small that a few terms of the series do. ln 2 is the sum of two constants, so that n
-    times the first is exact."""
+    Let n be the integer next to x / ln 2, and r = x - n ln 2. Then e^x = 2^n e^r, and r
+    is so small that a few terms of the Taylor series are enough. ln 2 is written as the
+    sum of two constants: the first has few digits, so that n times it is exact."""
     bits = a.dtype.bitwidth
     mantissa, terms, high, low, least = {
         32: (23, 7, 0.693145751953125, 1.4286068203094173e-06, -87),
@@ -336,21 +363,22 @@ def exp(typing, a):
 
     def emit(context, builder, sig, args):
         (x,) = args
-        # plus 1.5 · 2^mantissa it is rounded: the integer stands in the lowest bits
-        large = everywhere(a, 1.5 * 2**mantissa)
-        shifted = fma(builder, x, everywhere(a, 1 / math.log(2)), large)
+        # adding 1.5 · 2^mantissa rounds x / ln 2: the lowest bits of the sum are n
+        large = constant(a, 1.5 * 2**mantissa)
+        shifted = fma(builder, x, constant(a, 1 / math.log(2)), large)
         n = builder.fsub(shifted, large)
-        r = fma(builder, n, everywhere(a, -high), x)
-        r = fma(builder, n, everywhere(a, -low), r)
-        p = everywhere(a, 1 / math.factorial(terms))
+        r = fma(builder, n, constant(a, -high), x)
+        r = fma(builder, n, constant(a, -low), r)
+        p = constant(a, 1 / math.factorial(terms))
         for k in reversed(range(terms)):
-            p = fma(builder, p, r, everywhere(a, 1 / math.factorial(k)))
-        # times 2^n: n is added to the exponent, which stands above the mantissa
+            p = fma(builder, p, r, constant(a, 1 / math.factorial(k)))
+        # times 2^n: add n to the exponent, whose bits are above those of the mantissa
         n = builder.bitcast(shifted, integers)
         n = builder.shl(n, ir.Constant(integers, [mantissa] * LANES))
         p = builder.bitcast(builder.add(builder.bitcast(p, integers), n), a.vector)
-        under = builder.fcmp_ordered("<", x, everywhere(a, least))  # false for NaN
-        return builder.select(under, everywhere(a, 0), p)
+        # below `least` e^x is less than the smallest normal number: give 0
+        under = builder.fcmp_ordered("<", x, constant(a, least))  # false for NaN
+        return builder.select(under, constant(a, 0), p)
 
     return a(a), emit
 
@@ -359,12 +387,12 @@ def exp(typing, a):
 
 
 @intrinsic
-def total(typing, a):
-    """The sum of the lanes, a number."""
+def sum_lanes(typing, a):
+    """The sum of the lanes. Row -> number"""
 
     def emit(context, builder, sig, args):
         zero = ir.Constant(a.element, -0.0)
-        # the one sum that may be taken in any order: here no order is the natural one
+        # reassoc allows any order of the additions, so lanes can be added in pairs
         name, order = "vector.reduce.fadd", ("reassoc",)
         return call(builder, a, name, a.element, zero, *args, fastmath=order)
 
@@ -372,8 +400,8 @@ def total(typing, a):
 
 
 @intrinsic
-def greatest(typing, a):
-    """The largest of the lanes, a number."""
+def max_lanes(typing, a):
+    """The largest of the lanes. Row -> number"""
 
     def emit(context, builder, sig, args):
         return call(builder, a, "vector.reduce.fmax", a.element, *args)
@@ -382,8 +410,8 @@ def greatest(typing, a):
 
 
 @intrinsic(prefer_literal=True)
-def swapped(typing, a, distance):
-    """Lane i changes places with lane i ^ distance, which is a power of two."""
+def swap_lanes(typing, a, distance):
+    """Exchange lane i with lane i ^ distance; distance is a power of two."""
     lanes = [i ^ distance.literal_value for i in range(LANES)]
 
     def emit(context, builder, sig, args):
@@ -393,26 +421,28 @@ def swapped(typing, a, distance):
 
 
 @numba.njit(forceinline=True)
-def head_total(a, lanes):
-    """The sum over each group of so many lanes, a power of two, in every lane of it."""
+def sum_head(a, lanes):
+    """The sum of each group of neighbouring lanes, in every lane of the group. A group
+    has `lanes` lanes: 1, 2, 4 or 8, or all sixteen if `lanes` is 16 or more."""
+    # after the exchange with distance d, each lane holds the sum of 2 d lanes
     if lanes > 1:
-        a += swapped(a, 1)
+        a += swap_lanes(a, 1)
     if lanes > 2:
-        a += swapped(a, 2)
+        a += swap_lanes(a, 2)
     if lanes > 4:
-        a += swapped(a, 4)
+        a += swap_lanes(a, 4)
     if lanes > 8:
-        a += swapped(a, 8)
+        a += swap_lanes(a, 8)
     return a
 
 
 # ---------------------------------------------------------------- Tiles
 
 
-def places_of(context, builder, kind, x, o, i):
-    """Where the rows of a tile stand, one below the other in a matrix."""
+def row_addresses(context, builder, kind, x, o, i):
+    """The addresses of a tile's rows, which are one below the other in a matrix."""
     x = cgutils.create_struct_proxy(kind)(context, builder, value=x)
-    stride = builder.mul(x.wide, integer(LANES))
+    stride = builder.mul(x.width, integer(LANES))
     first = builder.mul(builder.add(builder.mul(o, stride), i), integer(LANES))
     for r in range(LANES):
         offset = builder.add(first, builder.mul(stride, integer(r)))
@@ -425,18 +455,20 @@ def tile(typing, x, o, i):
     kind = Tile(x.row)
 
     def emit(context, builder, sig, args):
-        places = places_of(context, builder, x, *args)
-        return tile_of(builder, kind, [load(builder, x.row, at) for at in places])
+        addresses = row_addresses(context, builder, x, *args)
+        return tile_of(builder, kind, [load(builder, x.row, at) for at in addresses])
 
     return kind(x, types.intp, types.intp), emit
 
 
 @intrinsic
 def put_tile(typing, x, o, i, value):
+    """Store a tile where tile(x, o, i) loads it."""
+
     def emit(context, builder, sig, args):
-        places = places_of(context, builder, x, *args[:3])
-        for place, row in zip(places, rows_of(builder, args[3])):
-            store(builder, x.row, place, row)
+        addresses = row_addresses(context, builder, x, *args[:3])
+        for address, row in zip(addresses, rows_of(builder, args[3])):
+            store(builder, x.row, address, row)
         return context.get_dummy_value()
 
     return types.none(x, types.intp, types.intp, value), emit
@@ -444,8 +476,8 @@ def put_tile(typing, x, o, i, value):
 
 @intrinsic
 def transpose(typing, a):
-    """Rows become columns. A number's row and its lane are four bits each: the pass
-    with distance d lets bit d of the one and bit d of the other change places."""
+    """Exchange rows and columns, in four passes. Row and lane of a number are four bits
+    each, and a pass exchanges one bit of the row with the same bit of the lane."""
 
     def emit(context, builder, sig, args):
         rows = rows_of(builder, args[0])
@@ -461,8 +493,8 @@ def transpose(typing, a):
     return a(a), emit
 
 
-def each_lane(builder, a):
-    """Rows of which the first has lane 0 of `a` everywhere, the second lane 1, …"""
+def broadcast_lanes(builder, a):
+    """Sixteen vectors: vector i has lane i of `a` in all its lanes."""
     return [shuffle(builder, a, [i] * LANES) for i in range(LANES)]
 
 
@@ -477,9 +509,9 @@ def matmul_type(context):
 
 @lower_builtin(operator.matmul, Row, Tile)
 def matmul(context, builder, sig, args):
-    """row @ tile: the tile's rows, each times a lane of the row, added."""
+    """row @ tile: the sum over i of lane i of the row times row i of the tile."""
     a, w = args
-    first, *others = zip(each_lane(builder, a), rows_of(builder, w))
+    first, *others = zip(broadcast_lanes(builder, a), rows_of(builder, w))
     result = builder.fmul(*first, flags=FUSE)
     for number, row in others:
         result = fma(builder, number, row, result)
@@ -488,11 +520,11 @@ def matmul(context, builder, sig, args):
 
 @intrinsic
 def outer(typing, a, b):
-    """The tile whose row r is lane r of a, times b."""
+    """The outer product: row r of the tile is lane r of a, times b."""
     kind = Tile(a)
 
     def emit(context, builder, sig, args):
-        numbers = each_lane(builder, args[0])
+        numbers = broadcast_lanes(builder, args[0])
         rows = [builder.fmul(number, args[1], flags=FUSE) for number in numbers]
         return tile_of(builder, kind, rows)
 
@@ -520,30 +552,30 @@ def add_tiles(context, builder, sig, args):
 
 
 @intrinsic
-def arrive(typing, gate):
-    """Count one more at the gate, and say how many had come before."""
+def count_arrival(typing, arrivals):
+    """Add one to the count, in one atomic instruction. -> the count before"""
 
     def emit(context, builder, sig, args):
-        place = pointer(context, builder, gate, *args)
-        return builder.atomic_rmw("add", place, integer(1), "acq_rel")
+        address = pointer(context, builder, arrivals, *args)
+        return builder.atomic_rmw("add", address, integer(1), "acq_rel")
 
-    return types.int64(gate), emit
+    return types.int64(arrivals), emit
 
 
 @intrinsic
-def arrived(typing, gate):
-    """How many have come. What they wrote before they came can be read from now on."""
+def read_arrivals(typing, arrivals):
+    """The count. "acquire" makes visible all that the counted threads wrote before."""
 
     def emit(context, builder, sig, args):
-        place = pointer(context, builder, gate, *args)
-        return builder.load_atomic(place, "acquire", align=8)
+        address = pointer(context, builder, arrivals, *args)
+        return builder.load_atomic(address, "acquire", align=8)
 
-    return types.int64(gate), emit
+    return types.int64(arrivals), emit
 
 
 @intrinsic
-def give_way(typing):
-    """Let the system run another thread on this core, if one waits for it."""
+def yield_core(typing):
+    """Let the system run another thread on this core, if one is waiting for it."""
 
     def emit(context, builder, sig, args):
         if os.name == "posix":
@@ -556,25 +588,26 @@ def give_way(typing):
 
 
 @numba.njit(error_model="numpy")
-def meet(gate, threads):
-    """Go on when all threads are here. Who waits asks again and again: to sleep and be
-    woken would take longer than many a step."""
+def barrier(arrivals, threads):
+    """Return when all threads have called this. A waiting thread reads the count again
+    and again (a spin lock): to sleep and be woken takes longer than a small step."""
     if threads > 1:
-        # the gate counts on from meeting to meeting, of which each adds all threads
-        due = (arrive(gate) // threads + 1) * threads
-        asked = 0
-        while arrived(gate) < due:
-            asked += 1
-            if asked > 1000:  # the other is late, and may be waiting for this very core
-                give_way()
+        # the count is never reset: each barrier adds `threads` to it, so the next
+        # multiple of `threads` is the count at which all have arrived
+        due = (count_arrival(arrivals) // threads + 1) * threads
+        tries = 0
+        while read_arrivals(arrivals) < due:
+            tries += 1
+            if tries > 1000:  # the missing thread may be waiting for this very core
+                yield_core()
 
 
-# ---------------------------------------------------------------- What was compiled
+# ---------------------------------------------------------------- Compiled code on disk
 
 
-def keep_builds(frame):
-    """Keep what a module compiles in `.cache` beside it, in a folder that is named for
-    the code which runs now. Numba itself would go by the file as it is on the disk."""
+def set_cache_folder(frame):
+    """Keep the compiled code of a module in `.cache` beside it. The folder's name is a
+    digest of the code that is running; Numba itself looks only at the file's date."""
     name, path = frame.f_globals["__name__"], Path(frame.f_globals["__file__"])
     kept = name + fingerprint(frame.f_code) + Path(__file__).read_text(encoding="utf-8")
     folder = os.environ.get("NUMBA_CACHE_DIR", path.resolve().with_name(".cache"))
@@ -583,6 +616,7 @@ def keep_builds(frame):
 
 
 def fingerprint(code):
-    """What a code object does, and those within it, wherever its file lies."""
+    """A text that is equal for equal code, whatever the path of the file: the bytecode,
+    names and constants of a code object and of the code objects in it."""
     inner = [fingerprint(x) if isinstance(x, CodeType) else x for x in code.co_consts]
     return repr((code.co_code, code.co_names, code.co_varnames, inner))

@@ -76,17 +76,17 @@ def test_as_many_threads_give_the_same_bits_again(module, threads):
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("threads", [2, 3, 7])
-def test_each_document_is_dealt_to_one_thread_and_each_thread_gets_its_part(module, threads, seed):
+def test_each_document_goes_to_one_thread_and_each_thread_gets_its_share(module, threads, seed):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 12, size=5)
     lengths = rng.integers(1, 17, size=sizes.sum())
     starts, ends = np.cumsum([0, *lengths]), np.cumsum([0, *sizes])
-    shares = module.deal(starts, sizes, threads)
+    shares = module.share_out(starts, sizes, threads)
     assert shares.shape == (5, threads + 1)
-    for dealt, (first, end) in zip(shares, pairwise(ends), strict=True):
-        assert (dealt[0], dealt[-1]) == (first, end)
-        assert (np.diff(dealt) >= 0).all()
-        tokens = np.diff(starts[dealt])
+    for part, (first, end) in zip(shares, pairwise(ends), strict=True):
+        assert (part[0], part[-1]) == (first, end)
+        assert (np.diff(part) >= 0).all()
+        tokens = np.diff(starts[part])
         assert (abs(tokens - tokens.mean()) <= lengths[first:end].max()).all()
 
 
