@@ -31,7 +31,7 @@ import pytest
         (["verify", "02", "--jobs", "0"], "jobs is 0: it must be 1 or more"),
         (["verify", "--program", "cat", "--timeout", "nan"], "timeout is nan: it must be 0.001"),
         (["mutants", "--jobs", "-1"], "jobs is -1: it must be 1 or more"),
-        (["ideas", "--rounds", "0"], "rounds is 0: it must be 1 or more"),
+        (["ablation", "--rounds", "0"], "rounds is 0: it must be 1 or more"),
     ],
 )
 def test_what_cannot_work_is_one_line(lab, tmp_path, monkeypatch, arguments, says):

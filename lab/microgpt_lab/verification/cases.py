@@ -38,7 +38,7 @@ class CasePlan:
         return self.docs.split() or list(microgpt.load_documents())
 
 
-SCALED_STEPS = 10  # 01 takes 4 seconds for each
+SCALED_STEPS = 3  # 01 takes 4 seconds for each
 
 # Small enough to follow by hand, large enough that no two numbers are equal by chance.
 TINY = Config(

@@ -28,7 +28,7 @@ CHECKS = {
     "order": ("", "the batch in reverse order: the same loss and gradients"),
     "losses": ("training", "the losses of the first 20 steps"),
     "moments": ("training", "weights and both moments after 1, 2, 3 and 20 steps"),
-    "long run": ("training", "the losses of steps 21 to 500, recipes seed and gist"),
+    "long run": ("training", "the losses after step 20, of the whole recipes seed and gist"),
     "names": ("sampling", "the names sampled from given uniforms: all equal"),
 }
 INNER = ("inner", "inner grads")  # only a port can be asked for these
@@ -262,6 +262,8 @@ def pairs(case: Case, answer: Case, check: str) -> Iterator[tuple[str, Any, Any]
             state = answer["after"].get(step) or {}
             for kind in ("first_moment", "second_moment", "weights"):
                 for name in right[kind]:
+                    if case["config"]["block_size"] == 1 and name.endswith(("_wq", "_wk")):
+                        continue  # their gradient is 0, and Adam makes steps of its rounding
                     got = (state.get(kind) or {}).get(name)
                     yield f"{kind} of {name} after step {step}", got, right[kind][name]
 

@@ -23,7 +23,6 @@ LETTERS = {
     "alphabet": string.ascii_lowercase,
     "many": "".join(map(chr, chain(*MANY))),
 }
-COST = 4e6  # weights times tokens that training may have: with more, fewer steps are recorded
 
 
 def plans() -> list[CasePlan]:
@@ -36,7 +35,6 @@ def plan(number: int, why: str, row: factors.Row) -> CasePlan:
     config = Config(**{field.name: row[field.name] for field in fields(Config)})
     start = {"first step": 0, "half way": config.steps // 2, "last step": config.steps - 1}
     docs = documents(row, random.Random(number))
-    cost = factors.tokens(row) * factors.weights(row)
     zeros = "attn_wq attn_wk attn_wv mlp_fc1" if config.zero_init else ""
     if config.block_size == 1:  # the only attention weight is 1, whatever q and k are
         zeros = " ".join(sorted({*zeros.split(), "attn_wq", "attn_wk"}))
@@ -48,9 +46,9 @@ def plan(number: int, why: str, row: factors.Row) -> CasePlan:
         config,
         seed=row["seed"],
         start=start[row["progress"]],
-        prompt=docs[0][: row["prompt"]] if config.block_size > 1 else "",
-        names=10,
-        steps=max(2, min(20, int(COST / cost))),
+        prompt=docs[0][: row["prompt"]],
+        names=10 if config.block_size < 16 else 3,
+        steps=3 if config.relu_power < 3 else 2,  # a high power soon amplifies rounding
         stream=True,
         zeros=zeros,
         compact=True,
@@ -76,3 +74,15 @@ def documents(row: factors.Row, rng: random.Random) -> list[str]:
         some += [rng.choice(letters) for _ in range(distinct - len(some))]
         docs.append("".join(some) * (n // distinct))
     return docs
+
+
+def coverage_table() -> str:
+    """Every factor and its levels, as the table in spec/README.md."""
+    lines = ["| varies | levels |", "|---|---|"]
+    for factor, levels in factors.FACTORS.items():
+        shown = ", ".join("yes" if x is True else "no" if x is False else str(x) for x in levels)
+        lines.append(f"| `{factor}` | {shown} |")
+    count = len(factors.rows())
+    text = f"{count} cases cover all {len(factors.all_pairs()):,} pairs of these levels"
+    triples = "; ".join(why for why, _ in factors.TRIPLES)
+    return "\n".join([f"{text}:", "", *lines, "", f"Three levels at once, by name: {triples}."])

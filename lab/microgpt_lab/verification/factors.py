@@ -82,12 +82,13 @@ def pairs(row: Mapping[str, Any]) -> Iterator[Pair]:
 
 
 def all_pairs(factors: Collection[str] = tuple(FACTORS)) -> set[Pair]:
-    """Every pair of levels of two factors."""
+    """Every pair of levels of two factors that is allowed."""
     return {
         frozenset([(f, a), (g, b)])
         for f, g in combinations([f for f in FACTORS if f in factors], 2)
         for a in FACTORS[f]
         for b in FACTORS[g]
+        if allowed({f: a, g: b})
     }
 
 
@@ -105,8 +106,10 @@ def weights(row: Mapping[str, Any]) -> int:
 
 
 def allowed(row: Mapping[str, Any]) -> bool:
-    """Whether 01 can compute a step of it in about a second."""
-    return tokens(row) * weights(row) <= BUDGET
+    """Whether the prompt fits into the block (S11.1), and 01 can compute a step in about a
+    second."""
+    fits = row.get("prompt", 0) < row.get("block_size", 2)
+    return fits and tokens(row) * weights(row) <= BUDGET
 
 
 # ---------------------------------------------------------------- The covering array

@@ -34,6 +34,13 @@ KEPT = (1, 2, 3, 20)  # the steps after which weights and moments are recorded
 
 def make(plan: CasePlan) -> Case:
     """Compute a case with 01: the question, then the answer."""
+    case = without_answer(plan)
+    answer = solve(case, inner=not plan.compact)
+    return case | {"answer": compact(answer) if plan.compact else answer}
+
+
+def without_answer(plan: CasePlan) -> Case:
+    """The question of a case: recipe, documents, weights, moments and uniforms."""
     rng, docs = random.Random(plan.seed), plan.documents
     given = list(docs)
     if not plan.docs or plan.stream:
@@ -64,8 +71,7 @@ def make(plan: CasePlan) -> Case:
         case["stream"] = {"seed": plan.seed, "documents": given}
     elif plan.stream:
         case["stream"] = {"seed": plan.seed, "documents": "names"}
-    answer = solve(case)
-    return case | {"answer": compact(answer) if plan.compact else answer}
+    return case
 
 
 def start_of(
@@ -82,14 +88,18 @@ def start_of(
         other = random.Random(f"moments of {plan.id}")  # the stream stands where S13.1 says
         m, v = (
             {
-                name: [[other.gauss(0, 0.003) for _ in row] for row in rows]
+                name: [[rounded(other.gauss(0, 0.003) ** power) for _ in row] for row in rows]
                 for name, rows in snapshot.weights.items()
             }
-            for _ in range(2)
+            for power in (1, 2)
         )
-        v = {name: [[x * x for x in row] for row in rows] for name, rows in v.items()}
         snapshot = snapshot._replace(first_moment=m, second_moment=v)
     return snapshot._replace(step=plan.start)
+
+
+def rounded(x: float) -> float:
+    """Three digits: any moments will do, and these take little room in a file."""
+    return float(f"{x:.3g}")
 
 
 def for_sampling(kind: str, weights: dict[str, Any]) -> dict[str, Any]:
@@ -104,9 +114,8 @@ def for_sampling(kind: str, weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def compact(answer: Case) -> Case:
-    """An answer without the values inside the forward pass, and with large tensors as
-    projections."""
-    small = {name: projected(rows) for name, rows in answer["gradients"].items()}
+    """An answer with large tensors as projections, after the first and the last step."""
+    gradients = {name: projected(rows) for name, rows in answer["gradients"].items()}
     last = max(map(int, answer["after"]))
     after = {
         step: {
@@ -117,8 +126,7 @@ def compact(answer: Case) -> Case:
         for step, state in answer["after"].items()
         if int(step) in (1, last)
     }
-    answer = {key: value for key, value in answer.items() if key != "intermediates"}
-    return answer | {"gradients": small, "after": after}
+    return answer | {"gradients": gradients, "after": after}
 
 
 def replay(
@@ -135,15 +143,15 @@ def replay(
     return microgpt.export(state)
 
 
-def solve(case: Case) -> Case:
-    """01's answer to a question. Raises ValueError if a gradient is all zero and the case
-    does not say so."""
+def solve(case: Case, inner: bool = True) -> Case:
+    """01's answer to a question, with the values inside the forward pass if `inner`. Raises
+    ValueError if a gradient is all zero and the case does not say so."""
     config, start = question(case)
     tokenizer = Tokenizer(case["letters"])
     answer: Case = {}
     if case["steps"]:
         todo = list(microgpt.batches(config, tokenizer, case["documents"], start.step))
-        answer |= first_batch(config, start, todo[0][0])
+        answer |= (first_batch if inner else outside)(config, start, todo[0][0])
         refuse_zeros(case, answer["gradients"])
         state, losses, after = microgpt.create(config, start), [], {}
         for loss in microgpt.train(state, islice(todo, case["steps"])):
@@ -222,6 +230,14 @@ def first_batch(config: Config, start: Snapshot, batch: list[list[int]]) -> Case
             for name in names
         ],
     }
+
+
+def outside(config: Config, start: Snapshot, batch: list[list[int]]) -> Case:
+    """The same without the values inside, which take much memory in a large model."""
+    state = microgpt.create(config, start)
+    logits = [microgpt.logits(state, tokens[:-1]) for tokens in batch]
+    loss, gradients = microgpt.loss_and_grads(state, batch)
+    return {"logits": logits, "loss": loss, "gradients": gradients}
 
 
 # ---------------------------------------------------------------- Files
