@@ -54,7 +54,7 @@ class GPT(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
     def forward(self, tokens):
-        """The logits of the next token at each position. (T,) -> (T, V)"""
+        """The logits of the next token after each position. (T,) -> (T, V)"""
         T = tokens.shape[-1]
         x = self.wte(tokens) + self.wpe.weight[:T]  # (T, C)
         x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head

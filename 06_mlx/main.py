@@ -116,7 +116,7 @@ class GPT(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, vocab_size, bias=False)
 
     def __call__(self, tokens):
-        """The logits of the next token at each position. (T,) -> (T, V)"""
+        """The logits of the next token after each position. (T,) -> (T, V)"""
         x = self.wte(tokens) + self.wpe.weight  # (T, C), T is the block size: see pad
         x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
         for layer in self.layers:
@@ -242,7 +242,7 @@ def logits(state, tokens):
     """The logits of the next token after each position of one document.
     (n,) -> (n, V)"""
     with mx.stream(state.device):
-        [(inputs, _, _)] = pad(state, [[*tokens, 0]])  # the last one is only a target
+        [(inputs, _, _)] = pad(state, [[*tokens, 0]])  # the last token is only a target
         return np.array(state.model(inputs))[: len(tokens)]
 
 

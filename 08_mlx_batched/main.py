@@ -121,7 +121,7 @@ class GPT(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, vocab_size, bias=False)
 
     def __call__(self, tokens, place, grid):
-        """The logits of the next token at each position. (N,) -> (N, V)"""
+        """The logits of the next token after each position. (N,) -> (N, V)"""
         position = place % grid.shape[1]  # counted from the start of the document
         x = self.wte(tokens) + self.wpe(position)  # (N, C)
         x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head

@@ -55,7 +55,7 @@ class GPT(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
     def forward(self, tokens, positions, grid, place):
-        """The logits of the next token at each position. (N,) -> (N, V)"""
+        """The logits of the next token after each position. (N,) -> (N, V)"""
         x = self.wte(tokens) + self.wpe(positions)  # (N, C)
         x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
         for layer in self.layers:

@@ -39,11 +39,11 @@ def rows():
 @pytest.mark.parametrize("check", verify.COLUMNS)
 @pytest.mark.parametrize(("version", "dtype", "variant"), ROWS)
 def test_matches_the_reference(rows, version, dtype, variant, check):
-    climbed = rows[version.name, dtype, variant]
-    if climbed["reason"]:
-        pytest.skip(climbed["reason"])
-    assert not [f for f in climbed["failures"] if f["check"] == "error"]
-    finding = climbed["checks"][check]
+    row = rows[version.name, dtype, variant]
+    if row["reason"]:
+        pytest.skip(row["reason"])
+    assert not [f for f in row["failures"] if f["check"] == "error"]
+    finding = row["checks"][check]
     assert finding["status"] in ("exact", "pass"), finding
     assert finding["worst"] <= checks.TOLERANCES[dtype][check]
 
