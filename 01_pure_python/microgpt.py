@@ -147,6 +147,7 @@ def inverse_rms(x):
 
 
 def exponentials(xs):
+    """e^(x - top) for each x, the sum of these, and top, the largest x."""
     top = max(xs)  # softmax is shift-invariant: subtracting it only prevents overflow
     exps = [math.exp(x - top) for x in xs]
     return exps, sum(exps), top
@@ -224,7 +225,7 @@ def initial(config, vocab_size, rng):
 
 
 def rmsnorm(x):
-    """Scale a vector to unit mean square (S5). (C,) -> (C,)"""
+    """Scale a vector to a mean square of 1 (S5). (C,) -> (C,)"""
     scale = inverse_rms(x)
     return [xi * scale for xi in x]
 
@@ -265,7 +266,8 @@ def forward(config, w, token, position, cache):
 
 
 def loss_and_backward(state, batch):
-    """The mean loss of all targets (S8). Adds its gradient to the weights' grads."""
+    """The mean loss of all targets (S8). Adds its gradient to the weights'
+    gradients."""
     n, total = sum(len(tokens) - 1 for tokens in batch), 0.0
     for tokens in batch:  # one graph for each document, so that memory stays small
         cache = [([], []) for _ in range(state.config.n_layer)]
@@ -297,7 +299,7 @@ def adam(state, learning_rate):
 def train(state, batches):
     """Take one step for each (batch, learning rate) and yield its loss."""
     for batch, learning_rate in batches:
-        gc.disable()  # the graph has no reference cycles that it could find
+        gc.disable()  # it searches for reference cycles, and the graph has none
         loss = loss_and_backward(state, batch)
         adam(state, learning_rate)
         gc.enable()
@@ -305,7 +307,8 @@ def train(state, batches):
 
 
 def learning_rate(config, step):
-    """It falls from the first step, which is step 0, towards zero (S10)."""
+    """The learning rate of a step. It falls from the first step, which is step 0,
+    towards zero (S10)."""
     done = step / config.steps
     if config.schedule == "linear":
         return config.learning_rate * (1 - done)
@@ -355,7 +358,8 @@ def generate(logits, config, bos, uniform, prompt=()):
 
 
 def create(config, snapshot, dtype: Literal["float64"] = "float64"):
-    """A state that continues from the snapshot, whichever version that came from."""
+    """A state that continues from the snapshot, whichever version the snapshot came
+    from."""
     w = {
         name: [
             [Weight(*numbers) for numbers in zip(*rows)]
@@ -379,7 +383,8 @@ def to_rows(state, what):
 
 
 def logits(state, tokens):
-    """The logits of the next token after each of one document's. (n,) -> (n, V)"""
+    """The logits of the next token after each position of one document.
+    (n,) -> (n, V)"""
     cache = [([], []) for _ in range(state.config.n_layer)]
     out = [forward(state.config, state.w, x, t, cache) for t, x in enumerate(tokens)]
     tape.clear()  # no gradient is wanted
@@ -387,7 +392,8 @@ def logits(state, tokens):
 
 
 def loss_and_grads(state, batch):
-    """The loss of a batch and its gradient for each weight. Changes no weight."""
+    """The loss of a batch and its gradient for each weight. Changes nothing in the
+    state."""
     loss, grads = loss_and_backward(state, batch), to_rows(state, "grad")
     for p in parameters(state):
         p.grad = 0.0
@@ -411,11 +417,11 @@ def about(state):
 
 
 class InputError(Exception):
-    """What was asked for cannot work: one line, with the value and what would."""
+    """A request that cannot work: one line with the value, and what would be right."""
 
 
 class Option(NamedTuple):
-    """What a number of a recipe means, the least it may be, and the greatest."""
+    """What a number of a recipe means, and the limits between which it must lie."""
 
     meaning: str
     low: float | None = None
@@ -436,7 +442,7 @@ OPTIONS = {
     "schedule": Option("how the learning rate falls to zero"),
     "steps": Option("optimizer steps", 1, 10**9),
     "batch_size": Option("documents in a step", 1, 10**6),
-    "temperature": Option("sampling: below 1 likely letters gain", 1e-3, 1e3),
+    "temperature": Option("sampling: below 1, likely letters get likelier", 1e-3, 1e3),
 }
 
 
@@ -457,7 +463,7 @@ class Config:
     schedule: Literal["cosine", "linear"] = "cosine"
     steps: int = 500
     batch_size: int = 1
-    temperature: float = 0.5  # below 1 likely letters gain, above 1 unlikely ones
+    temperature: float = 0.5  # below 1, likely letters get likelier
 
     def __post_init__(self):
         for name, option in OPTIONS.items():

@@ -1,9 +1,10 @@
-"""microGPT in NumPy. Same numbers as 01. New here: no autograd, gradients by hand.
+"""microGPT in NumPy. Same model as 01. New here: no autograd, gradients by hand.
 
 The forward pass takes all tokens of a document at once, and keeps the values that the
 backward pass will need. The backward pass goes through the lines of the forward pass
 from the last to the first: above each gradient stands the line that it belongs to. All
-weights are views of one flat buffer, and Adam updates them at once (SPEC S3–S9)."""
+weights are views of one flat buffer, and Adam updates them at once (SPEC.md: S3 to
+S9)."""
 
 import os
 import sys
@@ -56,14 +57,14 @@ def linear(x, w):
 
 
 def rmsnorm(x):
-    """Scale each row to unit mean square (S5). (T, C) -> (T, C), (T, 1)"""
+    """Scale each row to a mean square of 1 (S5). (T, C) -> (T, C), (T, 1)"""
     scale = (np.vecdot(x, x, keepdims=True) / x.shape[1] + 1e-5) ** -0.5  # (T, 1)
     y = x * scale
     return y, scale
 
 
 def softmax(x):
-    """Positive numbers whose sum is 1, along the last axis. The shape stays."""
+    """Scores to probabilities, along the last axis (S6.5). The shape stays the same."""
     # softmax is shift-invariant: subtracting the maximum only prevents overflow
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
@@ -89,7 +90,7 @@ def forward(state, tokens):
     the backward pass will pop. (T,) -> (T, V), kept"""
     config, w = state.config, state.w
     x = w["wte"].data[tokens] + w["wpe"].data[: len(tokens)]  # (T, C)
-    x, scale = rmsnorm(x)  # S4.2: here too, but not before lm_head
+    x, scale = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
     kept = [(tokens, x, scale)]
     for i in range(config.n_layer):
         h, scale = rmsnorm(x)

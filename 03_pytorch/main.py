@@ -1,6 +1,6 @@
 """microGPT in PyTorch. Same model as 02. New here: autograd. Each operation on a
 tensor records itself in a graph. loss.backward() walks the graph backwards and fills in
-the gradient of every weight: none is written by hand (SPEC.md: S4 to S9)."""
+the gradient of every weight: none is written by hand (SPEC.md: S3 to S9)."""
 
 import sys
 from types import SimpleNamespace
@@ -54,10 +54,10 @@ class GPT(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
     def forward(self, tokens):
-        """The logits of the next token at each position. (T,) -> (T, V)"""
+        """The logits of the next token after each position. (T,) -> (T, V)"""
         T = tokens.shape[-1]
         x = self.wte(tokens) + self.wpe.weight[:T]  # (T, C)
-        x = rmsnorm(x)  # S4.2: here too, but not before lm_head
+        x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
         for layer in self.layers:
             x = layer(x)
         return self.lm_head(x)  # (T, V)
@@ -87,7 +87,7 @@ class Layer(nn.Module):
 
 
 def rmsnorm(x):
-    """Scale each token's vector to a mean square of 1 (S5)."""
+    """Scale each row to a mean square of 1 (S5). The shape stays the same."""
     return F.rms_norm(x, x.shape[-1:], eps=1e-5)  # S5.1; the default depends on dtype
 
 

@@ -1,7 +1,7 @@
 """microGPT in MLX. Same model as 05. New here: lazy evaluation and unified memory.
 An operation only records what to compute; the computation runs when its result is
 needed. CPU and GPU read the same memory, so a device is where an operation runs, not
-where an array is stored (SPEC S3-S9)."""
+where an array is stored (SPEC.md: S3 to S9)."""
 
 import functools
 import os
@@ -57,7 +57,7 @@ def to_rows(tree):
 
 
 def rmsnorm(x):
-    """Scale each token's vector to a mean square of 1 (S5)."""
+    """Scale each row to a mean square of 1 (S5). The shape stays the same."""
     return mx.fast.rms_norm(x, None, 1e-5)  # S5.1: None is no gain; eps has no default
 
 
@@ -116,9 +116,9 @@ class GPT(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, vocab_size, bias=False)
 
     def __call__(self, tokens):
-        """The logits of the next token at each position. (T,) -> (T, V)"""
+        """The logits of the next token after each position. (T,) -> (T, V)"""
         x = self.wte(tokens) + self.wpe.weight  # (T, C), T is the block size: see pad
-        x = rmsnorm(x)  # S4.2: here too, but not before lm_head
+        x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
         for layer in self.layers:
             x = layer(x)
         return self.lm_head(x)  # (T, V)
@@ -242,7 +242,7 @@ def logits(state, tokens):
     """The logits of the next token after each position of one document.
     (n,) -> (n, V)"""
     with mx.stream(state.device):
-        [(inputs, _, _)] = pad(state, [[*tokens, 0]])  # the last one is only a target
+        [(inputs, _, _)] = pad(state, [[*tokens, 0]])  # the last token is only a target
         return np.array(state.model(inputs))[: len(tokens)]
 
 

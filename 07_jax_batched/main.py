@@ -1,6 +1,6 @@
-"""microGPT in JAX, batched. Same numbers as 05, and the same model: it is written
-for one document. New here: jax.vmap turns the function of one document into a function
-of a batch, and a sharding splits the batch over several devices (SPEC S8)."""
+"""microGPT in JAX, batched. Same model as 05, still written for one
+document. New here: jax.vmap turns the function of one document into a function of a
+batch, and a sharding splits the batch over several devices (SPEC.md: S8)."""
 
 import math
 import os
@@ -25,7 +25,8 @@ from jax.sharding import PartitionSpec as P
 
 # by default a GPU multiplies float32 numbers with fewer bits
 jax.config.update("jax_default_matmul_precision", "highest")
-os.environ.setdefault("PJRT_NPROC", "1")  # one thread: small arrays do not pay for two
+# at this size a second thread costs more than it saves
+os.environ.setdefault("PJRT_NPROC", "1")
 
 # ---------------------------------------------------------------- Parameters
 
@@ -51,7 +52,7 @@ def to_rows(unravel, vector):
 
 
 def rmsnorm(x):
-    """Scale each row to unit mean square (S5). (T, C) -> (T, C)"""
+    """Scale each row to a mean square of 1 (S5). (T, C) -> (T, C)"""
     return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
 
 
@@ -71,7 +72,7 @@ def forward(config, w, tokens):
     # of wte[tokens] is a scatter-add, which a CPU does one row at a time
     one_hot = jax.nn.one_hot(tokens, len(w["wte"]), dtype=w["wte"].dtype)  # (T, V)
     x = one_hot @ w["wte"] + w["wpe"][:T]  # (T, C)
-    x = rmsnorm(x)  # S4.2: here too, but not before lm_head
+    x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
     for i in range(config.n_layer):
         h = rmsnorm(x)
         # q, k and v of all heads in one product: fewer operations to start

@@ -1,7 +1,7 @@
 """microGPT in MLX, a batch at once. Same model as 06. New here: packing and workers.
 The tokens of all documents stand in one row; only attention, where documents must not
 mix, uses a padded grid. With mlx.launch, several workers compute the same step
-together, each on its part of the batch (SPEC S3-S9)."""
+together, each on its part of the batch (SPEC.md: S3 to S9)."""
 
 import contextlib
 import functools
@@ -23,8 +23,8 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-# T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents
-# N tokens of all documents; T tokens of the longest, rounded up by pack
+# T tokens, C n_embd, H heads, D head_dim, V vocabulary, B documents,
+# N tokens of all documents together; T is then the length of the longest, rounded up
 
 # ---------------------------------------------------------------- Parameters
 
@@ -61,7 +61,7 @@ def to_rows(tree):
 
 
 def rmsnorm(x):
-    """Scale each token's vector to a mean square of 1 (S5)."""
+    """Scale each row to a mean square of 1 (S5). The shape stays the same."""
     return mx.fast.rms_norm(x, None, 1e-5)  # S5.1: None is no gain; eps has no default
 
 
@@ -121,10 +121,10 @@ class GPT(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, vocab_size, bias=False)
 
     def __call__(self, tokens, place, grid):
-        """The logits of the next token at each position. (N,) -> (N, V)"""
+        """The logits of the next token after each position. (N,) -> (N, V)"""
         position = place % grid.shape[1]  # counted from the start of the document
         x = self.wte(tokens) + self.wpe(position)  # (N, C)
-        x = rmsnorm(x)  # S4.2: here too, but not before lm_head
+        x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
         for layer in self.layers:
             x = layer(x, place, grid)
         return self.lm_head(x)  # (N, V)

@@ -1,10 +1,10 @@
-"""microGPT in Numba. Same numbers as 02. New here: Python that LLVM compiles.
+"""microGPT in Numba. Same model as 02. New here: Python that LLVM compiles.
 
 The gradients are 02's, written as loops over rows of sixteen numbers. A row is a type
 that rows.py teaches the compiler; it becomes vector instructions. One compiled call
 trains many steps, and allocates no memory. Sizes are arguments, not constants, so one
 compilation for each precision serves every recipe. Several threads can share a batch:
-each makes the same compiled call for its part of the documents (SPEC S3–S9)."""
+each makes the same compiled call for its part of the documents (SPEC.md: S3 to S9)."""
 
 import math
 import sys
@@ -151,7 +151,7 @@ def copy(y, x, n):
 
 @compiled
 def rmsnorm(y, scale, x, n, n_embd):
-    """Scale each token's line to unit mean square (S5)."""
+    """Scale each token's line to a mean square of 1 (S5)."""
     for t in range(n):
         squares = full(x, 0)
         for c in range(x.width):
@@ -237,7 +237,7 @@ def forward(model, packed, first, last):
         token, position = tokens[begin + t], positions[begin + t]
         for c in range(x.width):
             x[t, c] = wte[token, c] + wpe[position, c]
-    rmsnorm(x0, scale0, x, n, n_embd)  # S4.2: here too, but not before lm_head
+    rmsnorm(x0, scale0, x, n, n_embd)  # S4.2: a norm here, and none before lm_head
     copy(x, x0, n)  # x changes from layer to layer; the gradient needs x0
     for i in range(n_layer):
         wq, wk, wv, wo, fc1, fc2 = layer_weights(weights, weight_layout, i)

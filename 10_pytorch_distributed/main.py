@@ -1,6 +1,6 @@
 """microGPT in PyTorch, on many workers. Same model as 04. New here: torchrun starts
 this file once for each worker. Each computes the gradients of its part of every batch;
-the workers exchange their sum, so that all take the same step. With --sharded each
+the workers add these up, so that all of them take the same step. With --sharded each
 worker also stores only its part of the weights (SPEC.md: S8)."""
 
 import contextlib
@@ -81,10 +81,10 @@ class GPT(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
     def forward(self, tokens):
-        """The logits of the next token at each position. (B, T) -> (B, T, V)"""
+        """The logits of the next token after each position. (B, T) -> (B, T, V)"""
         T = tokens.shape[-1]
         x = self.wte(tokens) + self.wpe.weight[:T]  # (B, T, C)
-        x = rmsnorm(x)  # S4.2: here too, but not before lm_head
+        x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
         for layer in self.layers:
             x = layer(x)
         return self.lm_head(x)  # (B, T, V)
@@ -114,7 +114,7 @@ class Layer(nn.Module):
 
 
 def rmsnorm(x):
-    """Scale each token's vector to a mean square of 1 (S5)."""
+    """Scale each row to a mean square of 1 (S5). The shape stays the same."""
     return F.rms_norm(x, x.shape[-1:], eps=1e-5)  # S5.1; the default depends on dtype
 
 

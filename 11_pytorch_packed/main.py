@@ -1,6 +1,6 @@
 """microGPT in PyTorch, packed. Same model as 04. New here: no padding. All tokens of a
 batch stand in one row (N, C). Only attention has to keep the documents apart, so only
-attention spreads them over a rectangle (B, T, C) (SPEC.md: S6)."""
+attention spreads them over a grid (B, T, C) (SPEC.md: S6)."""
 
 import sys
 from types import SimpleNamespace
@@ -55,9 +55,9 @@ class GPT(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
     def forward(self, tokens, positions, grid, place):
-        """The logits of the next token at each position. (N,) -> (N, V)"""
+        """The logits of the next token after each position. (N,) -> (N, V)"""
         x = self.wte(tokens) + self.wpe(positions)  # (N, C)
-        x = rmsnorm(x)  # S4.2: here too, but not before lm_head
+        x = rmsnorm(x)  # S4.2: a norm here, and none before lm_head
         for layer in self.layers:
             x = layer(x, grid, place)
         return self.lm_head(x)  # (N, V)
@@ -87,7 +87,7 @@ class Layer(nn.Module):
 
 
 def rmsnorm(x):
-    """Scale each token's vector to a mean square of 1 (S5)."""
+    """Scale each row to a mean square of 1 (S5). The shape stays the same."""
     return F.rms_norm(x, x.shape[-1:], eps=1e-5)  # S5.1; the default depends on dtype
 
 
@@ -111,8 +111,8 @@ def pack(batch):
     targets    the token that follows each token. (N,)
     inputs     the tokens. (N,)
     positions  of each token in its own document. (N,)
-    grid       for each place of the rectangle, the token that stands there. (B, T)
-    place      for each token, its place in the flattened rectangle. (N,)"""
+    grid       a row for each document: which token stands at each place. (B, T)
+    place      where each token stands in the grid, counted row by row. (N,)"""
     targets = torch.tensor([token for tokens in batch for token in tokens[1:]])
     inputs = torch.tensor([token for tokens in batch for token in tokens[:-1]])
     lengths = torch.tensor([len(tokens) - 1 for tokens in batch])  # (B,)

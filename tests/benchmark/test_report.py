@@ -51,12 +51,13 @@ def test_crossovers_become_sentences():
         ),
     ]  # fmt: skip
     assert crossovers.all_sentences(make_record(rows, curves)) == [
-        "03, recipe seed: compiling takes 20 s and pays from 10,000 steps on",
+        "03, recipe seed: compiling takes 20 s, and saves time from 10,000 steps on",
         "from width 32 on 03 is faster than 02",
-        "02: no batch halves the cost of a document",
-        "03: a document costs half from a batch of 4.0 on, 1/10 in a batch of 100",
-        "02: from width 100 on 2 threads are faster; at most × 10, at width 1000",
-        "03: 2 threads are not faster up to width 1000; at most × 0.5, at width 10",
+        "02: no measured batch halves the time of a document",
+        "03: from a batch of 4.0 on, a document takes half as long as alone; "
+        "in a batch of 100, 1/10 as long",
+        "02: from width 100 on 2 threads are faster; at most 10 times as fast, at width 1000",
+        "03: 2 threads are not faster up to width 1000; at most 0.5 times as fast, at width 10",
     ]
 
 

@@ -69,7 +69,7 @@ def test_top_k_one_always_draws_the_most_likely_letter(lab, run):
 
 
 def test_a_lower_temperature_makes_likely_letters_likelier(lab, run):
-    """As the help says: below 1 likely letters gain. The most likely name gains too."""
+    """As the help says: below 1, likely letters get likelier. The most likely name gains too."""
     (top,) = sampled(lab, run, "-n", 1, "--top-k", 1)["names"]
     checkpoint = run_folder.load(run)
     tokens = checkpoint.plan.tokenizer.encode(top["name"])[1:-1]

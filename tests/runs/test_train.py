@@ -1,5 +1,5 @@
-"""A run that was stopped goes on as if it had never stopped, whatever stopped it and whichever
-version goes on."""
+"""A run that was stopped continues as if it had never stopped, whatever stopped it and whichever
+version continues it."""
 
 import contextlib
 import errno
@@ -144,7 +144,7 @@ def test_each_line_fits_a_terminal(lab, short, tmp_path, monkeypatch):
     assert "\x1b" not in lab.out
 
 
-# ---------------------------------------------------------------- Stopping and going on
+# ---------------------------------------------------------------- Stopping and continuing
 
 
 @pytest.mark.parametrize("version", [version.name for version in lab_helpers.HERE])
@@ -295,7 +295,7 @@ def test_a_folder_that_exists_is_left_alone(lab, short, tmp_path):
     assert [path.name for path in run.iterdir()] == ["mine"]
     assert lab("train", "02", *short, "--until", 1, "--out", tmp_path / "other") == 0
     said = lab.refuses("train", "02", *short, "--out", tmp_path / "other")
-    assert f"microgpt resume {tmp_path / 'other'} goes on" in said
+    assert f"microgpt resume {tmp_path / 'other'} continues it" in said
     assert not parts_of(tmp_path)
 
 

@@ -62,3 +62,24 @@ def test_the_list_of_ideas_names_nothing_that_is_the_same(framework):
 def test_every_family_is_looked_at():
     frameworks = [v.framework.split(".")[0] for v in versions.find().values() if v.framework]
     assert {f for f in frameworks if frameworks.count(f) > 1} == set(IDEAS)
+
+
+INTERFACE = {
+    "create": "A state that continues from the snapshot, whichever version the snapshot came from.",
+    "logits": "The logits of the next token after each position of one document. (n,) -> (n, V)",
+    "loss_and_grads": "The loss of a batch and its gradient for each weight. "
+    "Changes nothing in the state.",
+    "train": "Take one step for each (batch, learning rate) and yield its loss.",
+    "export": "Everything that training carries from step to step, as plain numbers (S13).",
+    "about": "Library, version, device, precision and threads: the first line of the output.",
+}
+
+
+@pytest.mark.parametrize("name", versions.find())
+def test_the_interface_is_described_in_the_same_words(name):
+    """The first sentences of a docstring; a version may add to them."""
+    version = versions.find()[name]
+    for node in ast.parse(version.path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name in INTERFACE:
+            said = " ".join((ast.get_docstring(node) or "").split())
+            assert said.startswith(INTERFACE[node.name]), f"{name}: {node.name}"

@@ -1,5 +1,5 @@
-"""From where on batching, compiling and threads pay: the points at which curves cross, each as
-a sentence."""
+"""From which size on batching, compiling and threads save time: the points at which curves cross,
+each as a sentence."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +73,7 @@ def all_sentences(record: Record) -> list[str]:
 
 
 def who_overtakes(name: str, curves: Sequence[Record]) -> list[str]:
-    """From where on one version is faster than another, for pairs that cross once."""
+    """From which value on one version is faster than another, for pairs that cross once."""
     found = []
     for one, other in combinations(curves, 2):
         changes = crossings(costs_of(one), costs_of(other))
@@ -86,19 +86,19 @@ def who_overtakes(name: str, curves: Sequence[Record]) -> list[str]:
 
 
 def where_batches_pay(curves: Sequence[Record]) -> list[str]:
-    """From which batch on a document costs half of what it costs alone."""
+    """From which batch on a document takes half as long as alone."""
     found = []
     for curve in curves:
         costs = costs_of(curve, per=lambda documents: documents)
         half, best = falls_to(costs, 0.5), min(costs.values())
         alone = costs[min(costs)]
         if half is None:
-            found.append(f"{short_name(curve)}: no batch halves the cost of a document")
+            found.append(f"{short_name(curve)}: no measured batch halves the time of a document")
         else:
             size = min(x for x, y in costs.items() if y == best)
             found.append(
-                f"{short_name(curve)}: a document costs half from a batch of {rounded(half)} on, "
-                f"1/{alone / best:.0f} in a batch of {size:,}"
+                f"{short_name(curve)}: from a batch of {rounded(half)} on, a document takes "
+                f"half as long as alone; in a batch of {size:,}, 1/{alone / best:.0f} as long"
             )
     return found
 
@@ -134,7 +134,7 @@ def gain_of_threads(name: str, n: int, costs: Mapping[int, Costs]) -> str:
     else:
         said = f"{n} threads are faster at {name} {', '.join(map(str, pays))}"
     top = max(gains, key=lambda x: gains[x])
-    return f"{said}; at most × {gains[top]:.2g}, at {name} {top}"
+    return f"{said}; at most {gains[top]:.2g} times as fast, at {name} {top}"
 
 
 def where_compiling_pays(rows: Sequence[Record]) -> list[str]:
@@ -156,6 +156,7 @@ def where_compiling_pays(rows: Sequence[Record]) -> list[str]:
         if wait > WORTH_SAYING and (gain := slow["step"] - fast["step"]) > 0:
             found.append(
                 f"{fast['version'][:2]}, recipe {fast['recipe']}: compiling takes "
-                f"{fast['first_step_extra']:.2g} s and pays from {rounded(wait / gain)} steps on"
+                f"{fast['first_step_extra']:.2g} s, "
+                f"and saves time from {rounded(wait / gain)} steps on"
             )
     return found

@@ -99,7 +99,7 @@ def page_text(record: Record) -> str:
         ]
     parts += ["### The programs that were measured", programs_text(record["rows"])]
     if sentences := crossovers.all_sentences(record):
-        parts += ["### From where on each idea pays", bullets(sentences)]
+        parts += ["### From which size on each idea saves time", bullets(sentences)]
     if reasons := report.reasons_of_ends(record):
         parts += ["Curves that end before the others, or are missing:", bullets(reasons)]
     return "\n\n".join(parts)

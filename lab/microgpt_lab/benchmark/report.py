@@ -1,4 +1,4 @@
-"""What a benchmark prints: a table for each recipe, and from where on each idea pays."""
+"""What a benchmark prints: a table for each recipe, and from which size on each idea saves time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +67,7 @@ def name_in_table(row: Record) -> str:
 
 
 def show_record(record: Record, console: Console) -> None:
-    """Print the tables of a record, then from where on each idea pays."""
+    """Print the tables of a record, then from which size on each idea saves time."""
     main = main_run(record, record["rows"])
     console.print(f"{main['date']}: {machine_text(main)}, 1 thread\n", soft_wrap=True)
     for recipe in dict.fromkeys(row["recipe"] for row in record["rows"]):
@@ -82,7 +82,7 @@ def show_record(record: Record, console: Console) -> None:
         console.print()
     console.print(LEGEND, style="dim")
     if sentences := crossovers.all_sentences(record):
-        console.print("\nfrom where on each idea pays\n")
+        console.print("\nfrom which size on each idea saves time\n")
         for sentence in sentences:
             console.print(f"  {sentence}", soft_wrap=True)
     if reasons := reasons_of_ends(record):

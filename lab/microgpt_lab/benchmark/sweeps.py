@@ -1,4 +1,5 @@
-"""The sweeps of a benchmark: one size of a recipe is varied, to see from where an idea pays."""
+"""The sweeps of a benchmark: one size of a recipe is varied, to see from which value
+on an idea saves time."""
 
 import re
 import time

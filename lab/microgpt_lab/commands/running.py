@@ -28,7 +28,7 @@ class SavingOptions:
     """When to stop and what to keep."""
 
     until: Annotated[int | None, flag("STEP", "the last step")] = None
-    """Stop after this step, with a checkpoint; microgpt resume goes on."""
+    """Stop after this step, with a checkpoint; microgpt resume continues."""
     save_every: Annotated[int | None, flag("STEPS", "a tenth of the run, at most 1000")] = None
     """Steps from one checkpoint to the next."""
     keep: int = 100
@@ -74,7 +74,7 @@ class Train:
 
 @dataclass
 class Resume:
-    """Go on with a stopped run, in the same version or in another one."""
+    """Continue a stopped run, in the same version or in another one."""
 
     path: Annotated[Positional[Path | None], flag("[RUN]", "the newest in runs/")] = None
     """Folder of the run."""
@@ -151,7 +151,7 @@ class Sample:
     """Draw from the k most likely letters only."""
     top_p: Annotated[float | None, flag("FLOAT", "all")] = None
     """Draw from the most likely letters whose probabilities sum to this."""
-    seed: Annotated[int | None, flag("INT", "go on with the run's random stream")] = None
+    seed: Annotated[int | None, flag("INT", "continue the run's random stream")] = None
     """Seed of the sampling."""
     with_: Annotated[str | None, flag("VERSION", "the one that wrote it", name="with")] = None
     """Version that computes."""
@@ -217,7 +217,7 @@ class Export:
     out: Annotated[Positional[Path], flag("FILE")]
     """File to write, .json, .npz or .safetensors; must not exist."""
     moments: bool = False
-    """Export both moments too, so that another program can go on with the training."""
+    """Export both moments too, so that another program can continue the training."""
 
     def run(self) -> int:
         from microgpt_lab.runs import export, run_folder

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on, in any version, in one safetensors file.
+"""Checkpoints: everything that a run needs to continue, in any version, in one safetensors file.
 
 The tensors are the weights, under the specification's names (S3.1), and both moments, under the
 same names with the prefix `first_moment.` or `second_moment.`. The metadata in the header has one
@@ -107,7 +107,7 @@ def metadata(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the whole file or nothing. Raises InputError, also for a number that is not finite,
-    because training cannot go on from it."""
+    because training cannot continue from it."""
     named = tensors(checkpoint.snapshot, checkpoint.complete)
     if bad := first_not_finite(named):
         raise InputError(f"{bad} after step {checkpoint.step:,}: try a lower --learning-rate")

@@ -2,8 +2,8 @@
 
 A tenth of the *distinct* documents is held out, together with all their repeats. The SHA-256 of
 each document decides which ones, so the choice depends neither on the seed nor on the order: all
-runs on the same data are measured on the same held-out documents. The alphabet is that of all
-documents.
+runs on the same data are measured on the same held-out documents. The tokenizer
+has the letters of all documents, held out or not.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Documents:
 
 
 def split(docs: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
-    """(documents to train on, in their order; distinct held-out documents, sorted by hash).
+    """(documents to train on, in their order; distinct held-out documents, sorted by SHA-256).
     Raises InputError for a fraction outside 0 … 1."""
     if not 0 <= fraction < 1:
         raise InputError(f"held-out is {fraction}: it must be a share, from 0 to less than 1")

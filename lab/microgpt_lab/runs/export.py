@@ -1,9 +1,9 @@
 """`microgpt export`: a checkpoint's numbers for other programs.
 
-Exports the weights alone, or the weights with both moments. A .safetensors file is a checkpoint
-again and can be loaded wherever one can. An .npz file has one array for each tensor, under the
-same names, and the recipe as JSON under `microgpt`. A .json file has the same as nested lists, with
-every digit of each number.
+Exports the weights alone, or the weights with both moments. A .safetensors file is itself a
+checkpoint: commands that take a checkpoint can read it. An .npz file has one array for
+each tensor, under the same names, and the recipe as JSON under `microgpt`. A .json file has the
+same as nested lists, with every digit of each number.
 """
 
 import io

@@ -208,7 +208,7 @@ def rename_to_free(part: Path, target: Path, numbered: bool) -> Path:
                 raise
         if not numbered:
             is_run = (target / "run.json").exists()
-            hint = f"microgpt resume {target} goes on" if is_run else "give --out another name"
+            hint = f"microgpt resume {target} continues it" if is_run else "give --out another name"
             raise InputError(f"{str(target)!r} exists: {hint}")
         number += 1
         free = target.with_name(f"{target.name}-{number}")

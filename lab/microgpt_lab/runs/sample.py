@@ -72,7 +72,8 @@ def restricted(
 
 def softmax(x: np.ndarray) -> np.ndarray:
     """Probabilities from logits. (V,) -> (V,)"""
-    e = np.exp(x - x.max())  # softmax is shift-invariant: this only prevents overflow
+    # softmax is shift-invariant: subtracting the maximum only prevents overflow
+    e = np.exp(x - x.max())
     p: np.ndarray = e / e.sum()
     return p
 

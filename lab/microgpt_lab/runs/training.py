@@ -256,7 +256,7 @@ class TrainingSession:
         if cut := documents.count_cut(plan.config, docs.train):
             lines.append(f"{cut:,} documents do not fit the block and are cut")
         if self.step:
-            lines.append(f"going on from step {self.step:,}")
+            lines.append(f"continuing from step {self.step:,}")
         lines.append(f"{self.run.path}, a checkpoint every {self.save_every:,} steps")
         for line in lines:
             self.console.print(line, soft_wrap=True)
@@ -264,7 +264,7 @@ class TrainingSession:
     def show_how_to_resume(self) -> None:
         self.console.print(
             f"stopped after step {self.step:,} of {self.config.steps:,}, which is saved; "
-            f"go on with: microgpt resume {self.run.path}",
+            f"continue with: microgpt resume {self.run.path}",
             soft_wrap=True,
         )
 
@@ -310,7 +310,7 @@ def resume(
     settings: TrainingSettings,
     console: Console,
 ) -> int:
-    """Go on with a run from its last checkpoint; None is the newest run. -> exit status.
+    """Continue a run from its last checkpoint; None is the newest run. -> exit status.
     Raises InputError."""
     with run_folder.open_stopped(path) as run:
         checkpoint = run_folder.last_checkpoint(run.path)

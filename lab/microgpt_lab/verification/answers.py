@@ -1,4 +1,4 @@
-"""Ask a version for its answer to a case, through the five functions that all versions have."""
+"""Ask a version for its answer to a case, through the functions that all versions have (S14)."""
 
 import tempfile
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
 
 
 def prepared(shared: Any, case: Case, config: Config) -> Case:
-    """What the copy of 01 that a version uses makes of a case's data and seed: documents in
+    """What the copy of 01 that a version uses computes from a case's data and seed: documents in
     order, letters, initial weights and the next ten uniforms (S1, S2.1, S3, S11)."""
     docs = case["stream"]["documents"]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Run the checks of one version in a process of its own, so that frameworks do not meet.
+"""Run the checks of one version in a process of its own, so that it loads only one framework.
 
 The process writes one JSON value a line to standard output. What the version itself prints
 goes to standard error.

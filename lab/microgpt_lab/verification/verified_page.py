@@ -255,8 +255,9 @@ def shortfalls(run: dict[str, Any], whole: bool, places: Places) -> list[str]:
 
 
 def overclaims(name: str, claimed: dict[str, Any], shown: dict[str, Any]) -> list[str]:
-    """What the record claims of one version and a run did not show, and rows that it lacks.
-    To show more is right: exact is more than a number, and that is more than "not run"."""
+    """What the record claims of one version but a run did not show, and the rows that it lacks.
+    A run may show more than the record claims: exact is more than a number, and a number is more
+    than "not run"."""
     rows = {(row["variant"], row["dtype"]): row["checks"] for row in shown["rows"]}
     lines = []
     for row in claimed["rows"]:
