@@ -12,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from microgpt import InputError
@@ -22,6 +24,7 @@ from microgpt import InputError
 MOST = 100_000_000  # bytes of an answer: several times what the largest case asks for
 KEPT = 65_536  # bytes of standard error that are kept: the last ones
 GRACE = 2.0  # seconds that the output may stay open after the program has ended
+MARK = "MICROGPT_VERIFY_RUN"  # the environment variable by which its processes are found
 SHOWN = 5  # lines of standard error to show
 
 
@@ -40,20 +43,22 @@ class Outcome:
 def run(command: str, question: bytes, timeout: float) -> Outcome:
     """Start the program, write the question to its standard input, and read its output.
     `timeout` in seconds. Raises InputError if the program cannot be started."""
-    process = start(command)
+    mark = f"{MARK}={uuid.uuid4().hex}"
+    process = start(command, mark)
     try:
         output, errors = Reader(process.stdout, MOST), Reader(process.stderr, KEPT, last=True)
         Writer(process.stdin, question)
         error = wait(process, output, timeout)
     finally:
-        stop(process)
+        stop(process, mark)
     for reader in (output, errors):
         reader.join(GRACE)
     return Outcome(bytes(output.content), error, last_lines(bytes(errors.content)))
 
 
-def start(command: str) -> subprocess.Popen[bytes]:
-    """The program in a process group of its own, so that all it starts can be stopped too."""
+def start(command: str, mark: str) -> subprocess.Popen[bytes]:
+    """The program in a process group of its own, so that all it starts can be stopped too.
+    `mark` is put into its environment."""
     try:
         words = shlex.split(command)
         if not words:
@@ -65,6 +70,7 @@ def start(command: str) -> subprocess.Popen[bytes]:
             stdout=pipe,
             stderr=pipe,
             bufsize=0,
+            env=os.environ | dict([mark.split("=")]),
             start_new_session=True,
             preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
@@ -79,7 +85,8 @@ def wait(process: subprocess.Popen[bytes], output: "Reader", timeout: float) -> 
     until = time.monotonic() + timeout
     while process.poll() is None and not output.full:
         if time.monotonic() >= until:
-            return f"it gave no answer within {timeout:g} s and was stopped (see --timeout)"
+            what = "did not end" if output.content else "gave no answer"
+            return f"it {what} within {timeout:g} s and was stopped (see --timeout)"
         with suppress(subprocess.TimeoutExpired):
             process.wait(min(0.05, max(0.0, until - time.monotonic())))
     if not (process.returncode or output.full):
@@ -93,7 +100,7 @@ def wait(process: subprocess.Popen[bytes], output: "Reader", timeout: float) -> 
     return ""
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], mark: str) -> None:
     """Kill the program and what it has started, if any of that still runs."""
     if os.name == "posix":
         with suppress(ProcessLookupError, PermissionError):
@@ -101,6 +108,21 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     else:
         process.kill()
     process.wait()
+    while left := marked(mark):  # what has left the process group
+        for number in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def marked(mark: str) -> list[int]:
+    """The processes with this mark in their environment; on Linux only, elsewhere none."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ") if sys.platform == "linux" else ():
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if mark.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def how_it_ended(status: int) -> str:

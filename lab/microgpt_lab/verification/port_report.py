@@ -45,7 +45,7 @@ def show(report: Report, console: Console) -> None:
     for line in report.diagnosis:
         output.print_explanation(console, line)
     if report.left:
-        output.print_explanation(console, f"--first: {cases(report.left)} more not tried")
+        output.print_explanation(console, f"--first: {cases(report.left)} not tried")
     show_verdict(report.verdict, len(report.replies), console)
 
 
@@ -57,7 +57,8 @@ def show_table(replies: Sequence[Reply], console: Console) -> None:
     table = output.table_of_checks("case", WIDTH, asked)
     for reply in replies:
         cells = {finding.check: output.cell(finding) for finding in reply.findings}
-        row = [cells.get(check, output.cell(None)) for check in asked]
+        empty = reply.findings[0] if reply.error else None  # without an answer: all FAIL
+        row = [cells.get(check, output.cell(empty)) for check in asked]
         table.add_row(output.printable(reply.case["id"]), *row)
     console.print(table)
 

@@ -136,7 +136,8 @@ def outcome(replies: Sequence[Reply], levels: Sequence[LevelVerdict]) -> tuple[i
     failed = [reply.case["id"] for reply in replies if reply.failed]
     tried = [level for level in levels if level.asked]
     if failed:
-        return 1, f"{len(failed)} of {cases(len(replies))} failed, the first is {failed[0]}"
+        more = f" and {len(failed) - 1} more of {len(replies)} cases" if failed[1:] else ""
+        return 1, f"{failed[0]}{more} failed"
     if replies and all(reply.declined for reply in replies):
         return 2, f"every case was declined: {replies[0].declined}"
     if not tried:
