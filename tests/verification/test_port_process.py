@@ -102,7 +102,7 @@ def test_a_program_that_hangs_is_stopped_with_all_it_started(tmp_path, body, sai
 
 @linux
 def test_an_answer_counts_even_if_a_silent_child_stays_behind(tmp_path):
-    body = "child(stdout=-3, stderr=-3); print('{\"id\": \"other\"}')"
+    body = 'child(stdout=-3, stderr=-3); print(\'{"id": "other"}\')'
     assert "it answered for case 'other'" in refused(tmp_path, body).error
 
 

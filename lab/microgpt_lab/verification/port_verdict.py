@@ -48,10 +48,8 @@ class LevelVerdict:
         """What was found, in words."""
         less = f" ({self.declined} declined)" if self.declined else ""
         if not self.asked:
-            asked = f"the {self.declined} cases that ask for it were declined"
-            return f"{self.title}: not tried: " + (
-                asked if self.declined else "no case asks for it"
-            )
+            why = f"declined in {all_of(self.declined)}" if self.declined else "no case asks for it"
+            return f"{self.title}: not tried: {why}"
         if self.certified:
             return f"{self.title}: passed in {all_of(self.asked)}{less}"
         if self.answered < self.asked:
