@@ -37,7 +37,8 @@ def answer_on(levels, case):
 def fields_of(level, right):
     """The fields of one level in the right answer of a case."""
     if level == "losses":
-        return {"digits": 4, "losses": [round(loss, 4) for loss in right.get("losses", ())]}
+        losses = {"losses": [round(x, 4) for x in right["losses"]]} if "losses" in right else {}
+        return {"digits": 4} | losses
     keys = {
         "forward": ("logits", "loss"),
         "gradients": ("gradients",),

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from microgpt import Config
 
+import jsonschema
 import pytest
 from microgpt_lab.verification import checks, mutants, port_recipe, port_report, ports, vectors
 from microgpt_lab.verification.port_verdict import is_recipe, verdict_of
@@ -204,6 +205,43 @@ def test_the_mistake_behind_printed_losses_is_named():
         answers.append(answer_on(["losses"], case) | {"losses": printed_losses})
     replies = judged(answers, TINY)
     assert any("no-attention-scale" in line for line in ports.diagnose(replies, patience=0))
+
+
+# ---------------------------------------------------------------- The schema
+
+ANSWER = json.loads((vectors.FOLDER.parent / "schema.json").read_text())
+ANSWER = {key: ANSWER[key] for key in ("$schema", "$defs")} | {"$ref": "#/$defs/port_answer"}
+
+
+def fits_schema(answer):
+    return jsonschema.Draft202012Validator(ANSWER).is_valid(answer)
+
+
+@pytest.mark.parametrize("level", ["forward", "gradients", "training", "losses", "sampling"])
+def test_the_schema_takes_what_verify_takes(level):
+    for case in (FEW[0], CASES["thousand-names"]):
+        assert fits_schema(answer_on([level], case))
+    assert fits_schema(declined(FEW[0]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"declined": "no"},
+        {"digits": None},
+        {"digits": 0},
+        {"levels": ["training"]},
+        {"levels": ["losses", "training"]},
+        {"levels": []},
+        {"dtype": "half"},
+    ],
+)
+def test_the_schema_refuses_what_verify_refuses(change):
+    answer = answer_on(["losses"], FEW[0]) | change
+    assert not fits_schema(answer)
+    (reply,) = judged([answer], FEW[:1])
+    assert reply.failed
+    assert not fits_schema(declined(FEW[0], " "))
 
 
 # ---------------------------------------------------------------- One recipe

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from microgpt_lab.verification import checks, port_report, ports, vectors
+from microgpt_lab.verification.port_verdict import verdict_of
 
 from golden_cases import (
     CASES,
@@ -147,6 +148,8 @@ def test_the_port_in_c_passes_every_level(c_port):
     replies = ports.run_program(c_port(), list(CASES.values()), 600)
     for reply in replies:
         assert not [f.line() for f in reply.findings if not f.passed]
+    readme = (vectors.FOLDER.parent / "examples" / "c" / "README.md").read_text()
+    assert verdict_of(replies).line in readme
     asked = {f.check for r in replies for f in r.findings}
     assert asked == set(checks.CHECKS) - {"order"}
 

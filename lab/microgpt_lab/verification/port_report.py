@@ -137,7 +137,7 @@ def record(report: Report) -> dict[str, Any]:
 # ---------------------------------------------------------------- A badge
 
 GREEN, RED, GREY = "#2f7d46", "#b3362b", "#4a4a4a"
-LETTER, MARGIN = 6.6, 8.0  # the width of an average letter and of the space beside a text
+MARGIN = 8  # on both sides of a text
 
 
 def badge_texts(verdict: Verdict) -> tuple[str, str]:
@@ -145,18 +145,17 @@ def badge_texts(verdict: Verdict) -> tuple[str, str]:
     if verdict.status:
         return "microGPT", "not verified"
     scope = verdict.scope.removeprefix("the ").removesuffix(" recipe")
-    return "microGPT", f"{scope}: {', '.join(verdict.certified)}"
+    return "microGPT", output.printable(f"{scope}: {', '.join(verdict.certified)}")
 
 
 def badge(verdict: Verdict) -> str:
     """An SVG picture of one line: what was verified, or "not verified"."""
-    left, right = (escape(output.printable(text)) for text in badge_texts(verdict))
-    names = [output.printable(text) for text in badge_texts(verdict)]
-    first, second = (round(len(name) * LETTER + 2 * MARGIN) for name in names)
+    left, right = badge_texts(verdict)
     colour = RED if verdict.status else GREEN
+    first, second = (width_of(text) + 2 * MARGIN for text in (left, right))
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{first + second}" height="20" role="img">',
-        f"<title>{left}: {right}</title>",
+        f"<title>{escape(left)}: {escape(right)}</title>",
         '<clipPath id="round">',
         f'<rect width="{first + second}" height="20" rx="3"/>',
         "</clipPath>",
@@ -165,14 +164,20 @@ def badge(verdict: Verdict) -> str:
         f'<rect x="{first}" width="{second}" height="20" fill="{colour}"/>',
         "</g>",
         '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">',
-        text_of(left, MARGIN, first - 2 * MARGIN),
-        text_of(right, first + MARGIN, second - 2 * MARGIN),
+        text_at(left, MARGIN),
+        text_at(right, first + MARGIN),
         "</g>",
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
 
 
-def text_of(text: str, x: float, width: float) -> str:
-    """A text that fills exactly this width in every font."""
-    return f'<text x="{x:g}" y="14" textLength="{width:g}">{text}</text>'
+def width_of(text: str) -> int:
+    """About how wide a text is, in pixels, in letters of 11 pixels."""
+    widths = dict.fromkeys(" .,:;'|!()[]fijlrtI", 4.0) | dict.fromkeys("mwMW", 9.5)
+    return round(sum(widths.get(c, 7.5 if c.isupper() else 6.6) for c in text))
+
+
+def text_at(text: str, x: int) -> str:
+    """A text of just this width, whatever font there is."""
+    return f'<text x="{x}" y="14" textLength="{width_of(text)}">{escape(text)}</text>'
