@@ -11,7 +11,8 @@ from microgpt_lab.verification import port_replies, port_watch, ports, vectors
 
 from golden_cases import CASES, TINY, answer_on
 from lab_helpers import Lab
-from lab_helpers import program as lab
+
+VERIFY = [sys.executable, "-m", "microgpt_lab.commands.main", "verify"]
 
 
 @pytest.fixture
@@ -38,11 +39,15 @@ def results(tmp_path, answers):
 def test_status_report_and_badge_agree(few, tmp_path, monkeypatch, capsys, change, status, badge):
     answers = [answer_on(["forward"], case) for case in few]
     answers[0] |= change
-    report, picture = tmp_path / "report.json", tmp_path / "badge.svg"
+    report, picture, page = (tmp_path / name for name in ("x.json", "x.svg", "x.md"))
     run = Lab(monkeypatch, capsys)
     arguments = ["--results", results(tmp_path, answers), "--json", report, "--badge", picture]
+    arguments += ["--report", page]
     assert run("verify", *arguments) == status
     assert f"<title>microGPT: {badge}</title>" in picture.read_text()
+    text = page.read_text()
+    assert text.startswith(f"# microGPT: {'not ' * (status != 0)}verified\n")
+    assert f"\n    {'not ' * (status != 0)}certified: " in text
     record = json.loads(report.read_text())
     assert record["passed"] == (status == 0)
     assert record["verdict"]["status"] == status
@@ -71,6 +76,7 @@ def test_first_stops_at_the_first_failure(few, tmp_path, monkeypatch, capsys):
     "arguments",
     [
         ["--badge", "x.svg"],
+        ["--report", "x.md"],
         ["--first"],
         ["--watch"],
         ["--recipe", "gist"],
@@ -124,7 +130,7 @@ def test_a_change_is_seen_when_the_file_is_complete(tmp_path):
 def test_watch_runs_again_and_ctrl_c_ends_it(tmp_path):
     port = tmp_path / "port.py"
     port.write_text("import sys\nsys.exit(3)\n")
-    command = lab("verify", "--program", f"{sys.executable} {port}", "--watch")
+    command = [*VERIFY, "--program", f"{sys.executable} {port}", "--watch"]
     run = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
     )

@@ -14,8 +14,8 @@ from microgpt_lab.verification import port_process, ports
 
 from golden_cases import TINY
 from lab_helpers import Lab
-from lab_helpers import program as lab
 
+VERIFY = [sys.executable, "-m", "microgpt_lab.commands.main", "verify"]
 LONG = 600  # seconds: no test depends on the machine's speed
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has this")
 
@@ -138,7 +138,7 @@ def test_an_empty_program_is_no_reason_to_verify_the_versions(monkeypatch, capsy
 @linux
 def test_a_port_ends_with_verify(tmp_path, number, status):
     command = port(tmp_path, "child(); time.sleep(600)")
-    verify = subprocess.Popen(lab("verify", "--program", command), stderr=subprocess.PIPE)
+    verify = subprocess.Popen([*VERIFY, "--program", command], stderr=subprocess.PIPE)
     while len(ids(tmp_path)) < 2:
         time.sleep(0.01)
     os.kill(verify.pid, number)

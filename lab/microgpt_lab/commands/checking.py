@@ -32,6 +32,8 @@ class Verify:
     """Check a port: stop after the first case that fails."""
     watch: bool = False
     """Check a port: run again whenever its files change; Ctrl-C ends."""
+    report: Annotated[Path | None, flag("FILE", "none")] = None
+    """Check a port: write the verdict to this file as a page (Markdown)."""
     badge: Annotated[Path | None, flag("FILE", "none")] = None
     """Check a port: write the verdict to this file as a picture (SVG)."""
     json: Annotated[Path | None, flag("FILE", "none")] = None
@@ -90,7 +92,7 @@ class Verify:
 
     def refuse_port_options(self) -> None:
         """Raises InputError for an option that only a port has."""
-        for name in ("recipe", "first", "watch", "badge"):
+        for name in ("recipe", "first", "watch", "report", "badge"):
             if getattr(self, name):
                 raise InputError(f"--{name} is for a port: give --program or --results too")
 
@@ -111,7 +113,7 @@ class Verify:
 
     def check_port(self, cases: list[Any]) -> int:
         """Check the port once: show the report, write what was asked -> the exit status."""
-        from microgpt_lab.verification import port_report, ports
+        from microgpt_lab.verification import port_page, port_report, ports
 
         if self.program is not None:
             replies = ports.run_program(self.program, cases, self.timeout, self.first)
@@ -122,6 +124,8 @@ class Verify:
         port_report.show(report, plain_console())
         if self.json:
             files.write(self.json, json_text.to_json(port_report.record(report)))
+        if self.report:
+            files.write(self.report, port_page.page(report))
         if self.badge:
             files.write(self.badge, port_report.badge(report.verdict))
         return report.verdict.status
