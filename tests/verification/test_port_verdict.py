@@ -44,7 +44,7 @@ def test_a_port_of_one_level_is_certified_on_it_and_on_no_other(level):
     assert (verdict.status, verdict.reason) == (0, "")
     title = "losses to 4 digits" if level == "losses" else level
     assert verdict.certified == [title]
-    asked = len(cases) if level == "sampling" else len(TINY)
+    asked = len(cases) if level == "sampling" else sum(case["steps"] > 0 for case in cases)
     assert verdict.levels[0].line == f"{title}: passed in all {asked} cases that ask for it"
     assert verdict.line == f"certified: all {len(cases)} cases: {title} (float64)"
 
@@ -198,12 +198,12 @@ def test_whole_losses_are_not_excused_by_digits():
 def test_the_mistake_behind_printed_losses_is_named():
     mutant = next(m for m in mutants.read_mutants(NUMPY.name) if m.id == "no-attention-scale")
     module = mutants.apply(NUMPY, [mutant])
-    answers = []
-    for case in TINY:
+    answers, cases = [], [case for case in TINY if case["steps"]]
+    for case in cases:
         losses = answer_of(module, case)["losses"]
         printed_losses = [round(float(loss), 4) for loss in losses]
         answers.append(answer_on(["losses"], case) | {"losses": printed_losses})
-    replies = judged(answers, TINY)
+    replies = judged(answers, cases)
     assert any("no-attention-scale" in line for line in ports.diagnose(replies, patience=0))
 
 
