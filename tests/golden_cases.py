@@ -25,6 +25,29 @@ def answer_of(module, case):
     return {"id": case["id"], "dtype": "float64", "levels": levels} | diagnosis.plain(answer)
 
 
+def answer_on(levels, case):
+    """The right answer of a port that has only these levels; `losses` as printed with 4 digits."""
+    numbers = {level: fields_of(level, case["answer"]) for level in levels}
+    answer = {"id": case["id"], "dtype": "float64", "levels": list(levels)}
+    for fields in numbers.values():
+        answer |= fields
+    return answer
+
+
+def fields_of(level, right):
+    """The fields of one level in the right answer of a case."""
+    if level == "losses":
+        losses = {"losses": [round(x, 4) for x in right["losses"]]} if "losses" in right else {}
+        return {"digits": 4} | losses
+    keys = {
+        "forward": ("logits", "loss"),
+        "gradients": ("gradients",),
+        "training": ("losses", "after"),
+        "sampling": ("names",),
+    }
+    return {key: right[key] for key in keys[level] if key in right}
+
+
 def printed(show, *arguments, width=80):
     """What a function prints to a console that is no terminal."""
     text = io.StringIO()

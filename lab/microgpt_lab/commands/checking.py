@@ -26,8 +26,18 @@ class Verify:
     """Check a port: the command that starts it (see spec/README.md)."""
     results: Annotated[Path | None, flag("FILE", "none")] = None
     """Check a port: a file with its answers."""
+    recipe: Annotated[str | None, flag("RECIPE", "none")] = None
+    """Check a port with this recipe alone: seed, gist or scaled."""
+    first: bool = False
+    """Check a port: stop after the first case that fails."""
+    watch: bool = False
+    """Check a port: run again whenever its files change; Ctrl-C ends."""
+    report: Annotated[Path | None, flag("FILE", "none")] = None
+    """Check a port: write the verdict to this file as a page (Markdown)."""
+    badge: Annotated[Path | None, flag("FILE", "none")] = None
+    """Check a port: write the verdict to this file as a picture (SVG)."""
     json: Annotated[Path | None, flag("FILE", "none")] = None
-    """Write the whole run to this file, for programs to read."""
+    """Write the whole run, with a port's verdict, to this file, for programs to read."""
     jobs: int = 2
     """How many versions to check at the same time."""
     timeout: float = 60.0
@@ -42,8 +52,9 @@ class Verify:
 
         at_least(1, jobs=self.jobs)
         at_least(0.001, timeout=self.timeout)
-        if self.program or self.results:
+        if self.program is not None or self.results is not None:
             return self.run_port()
+        self.refuse_port_options()
         console = plain_console()
         results = self.results_of_versions(console)
         verify.show_results(results, console)
@@ -79,21 +90,63 @@ class Verify:
             output.print_failure(console, line)
         return lines
 
-    def run_port(self) -> int:
-        from microgpt_lab.verification import ports, vectors
+    def refuse_port_options(self) -> None:
+        """Raises InputError for an option that only a port has."""
+        for name in ("recipe", "first", "watch", "report", "badge"):
+            if getattr(self, name):
+                raise InputError(f"--{name} is for a port: give --program or --results too")
 
-        if self.versions or (self.program and self.results):
+    def run_port(self) -> int:
+        from microgpt_lab.verification import port_recipe, vectors
+
+        if self.versions or (self.program is not None and self.results is not None):
             raise InputError("verify takes versions, or --program, or --results")
+        for name in ("checkpoint", "write", "check"):
+            if getattr(self, name):
+                raise InputError(f"--{name} is for versions: leave it out with a port")
+        if self.results is not None and (self.first or self.watch):
+            raise InputError("--first and --watch run a program: give --program")
         cases = vectors.read_vectors()
-        if self.program:
-            replies = ports.run_program(self.program, cases, self.timeout)
+        if self.recipe is not None:
+            cases = port_recipe.recipe_cases(self.recipe, cases)
+        return self.watch_port(cases) if self.watch else self.check_port(cases)
+
+    def check_port(self, cases: list[Any]) -> int:
+        """Check the port once: show the report, write what was asked -> the exit status."""
+        from microgpt_lab.verification import port_page, port_report, ports
+
+        if self.program is not None:
+            replies = ports.run_program(self.program, cases, self.timeout, self.first)
         else:
-            assert self.results
+            assert self.results is not None
             replies = ports.read_results(self.results, cases)
-        ports.show_replies(replies, plain_console())
+        report = port_report.make(replies, left=len(cases) - len(replies))
+        port_report.show(report, plain_console())
         if self.json:
-            files.write(self.json, json_text.to_json(ports.replies_record(replies)))
-        return 0 if ports.passed(replies) else 1
+            files.write(self.json, json_text.to_json(port_report.record(report)))
+        if self.report:
+            files.write(self.report, port_page.page(report))
+        if self.badge:
+            files.write(self.badge, port_report.badge(report.verdict))
+        return report.verdict.status
+
+    def watch_port(self, cases: list[Any]) -> int:
+        """Check the port, and again whenever its files change, until Ctrl-C."""
+        from microgpt_lab.verification import output, port_watch
+
+        console = plain_console()
+        watched = port_watch.files_of(self.program or "")
+        before = port_watch.state_of(watched)
+        self.check_port(cases)
+        names = ", ".join(map(str, watched))
+        output.print_explanation(console, f"watching {names}: Ctrl-C ends")
+        for changed in port_watch.changes(watched, before, port_watch.wait):
+            output.print_explanation(console, f"changed: {', '.join(map(str, changed))}")
+            try:
+                self.check_port(cases)
+            except InputError as e:  # it may not start while somebody works on it
+                output.print_failure(console, str(e))
+        return 0
 
 
 @dataclass

@@ -33,7 +33,8 @@ CHECKS = {
 }
 INNER = ("inner", "inner grads")  # only a port can be asked for these
 COLUMNS = [check for check in CHECKS if check not in INNER]  # the checks of a version
-LEVELS = ("forward", "gradients", "training", "sampling", "stream")
+LEVELS = ("forward", "gradients", "training", "losses", "sampling", "stream")
+PRINTED = ("losses", "long run")  # the checks of the level `losses`: losses as a port prints them
 FIRST_STEPS = 20  # the steps of the check `losses`; `long run` has those after
 
 # The greatest relative difference ‖got - want‖ / ‖want‖ of a tensor that passes. A single
@@ -193,6 +194,8 @@ def compare(case: Case, answer: Case, check: str, dtype: str) -> Finding | None:
     """
     if not (asks_for(case, check) or may_add(case, answer, check)):
         return None
+    if check in PRINTED and answer.get("digits") is not None:
+        return compare_printed(case, answer, check, dtype)
     try:
         if check == "names":
             rows = [("names", *equal(answer.get("names"), case["answer"]["names"], "names"))]
@@ -209,6 +212,26 @@ def compare(case: Case, answer: Case, check: str, dtype: str) -> Finding | None:
     failed = next(((name, text) for name, off, text in rows if not off <= tolerance), ("", ""))
     worst = max(off for _, off, _ in rows)
     return Finding(case["id"], check, not failed[0], worst, tolerance, *failed)
+
+
+def compare_printed(case: Case, answer: Case, check: str, dtype: str) -> Finding:
+    """As compare, for losses that were rounded to `digits` digits after the point: half a unit
+    of the last digit is added to the tolerance. Reports the loss that uses the most of it."""
+    rows = []
+    half = 0.5 * 10.0 ** -answer["digits"]
+    try:
+        for name, got, want in pairs(case, answer, check):
+            off, text = difference(got, want)
+            allowed = TOLERANCES[dtype][check]
+            allowed += half / abs(want) if isinstance(want, float) and want else 0.0
+            rows.append((off / allowed, name, off, allowed, text))
+    except (KeyError, TypeError) as e:
+        text = f"the answer cannot be read: {type(e).__name__} {e}"
+        return failure(case["id"], check, check, text)
+    bad = [row for row in rows if not row[0] <= 1]  # so that NaN fails too
+    _, name, off, allowed, text = bad[0] if bad else max(rows)
+    said = (name, f"{text}; printed to {answer['digits']} digits") if bad else ("", "")
+    return Finding(case["id"], check, not bad, off, allowed, *said)
 
 
 def asks_for(case: Case, check: str) -> bool:
