@@ -3,51 +3,52 @@
     microgpt verify --program "python3 bridge.py ./port"
 
 It reads a case as JSON, starts ./port, and gives it the case as words and numbers. It
-reads the port's answer, also words and numbers, and writes it as JSON. Without a program
-it prints the case as the port would get it:
+reads the port's answer, also words and numbers, and writes it as JSON. Without a
+program it prints the case as the port would get it:
 
     python3 bridge.py < spec/vectors/hot.json
 
 What the port reads, in this order. Each line is one word, then numbers; a list has its
 length first. A port that reads in order can skip the words.
 
-    n_embd 4                     then each number of the recipe (S12), in this order: n_head
-                                 n_layer block_size init_std zero_init (0 or 1) relu_power
-                                 learning_rate beta1 beta2 linear (1: linear, 0: cosine)
-                                 total_steps (S of S10) batch_size temperature
-    vocab_size 6                 letters and BOS; BOS is token vocab_size - 1
-    documents 2                  how many there are; a line for each follows:
-    document 6 5 0 3 3 0 5       length and tokens: BOS, letters, BOS, not yet cut (S2.3)
-    step 0                       steps taken before
-    weights:wte 6 4              rows, columns, then the rows, each on a line; all weights
-    …                            in the order of S3.2: wte wpe lm_head layer0.attn_wq …
-    first_moment:wte 6 4         the same for the first moments
-    second_moment:wte 6 4        and for the second moments
-    steps 20                     how many steps to train; 0: do not train, only sample
-    prompt 1 0                   length and tokens, without BOS
-    count 20                     how many names to sample
-    uniforms 3 0.1 0.7 0.2       length and numbers
-    seed 1 42                    length and 32-bit words of the seed, lowest first (S1.2);
-                                 "seed 0" if the case does not ask for the level stream
-    shuffle 2                    how many documents to shuffle; 0 if there is no stream
+    n_embd 4                   then the other numbers of the recipe (S12), in this order:
+                               n_head n_layer block_size init_std zero_init (0 or 1)
+                               relu_power learning_rate beta1 beta2 linear (1: linear,
+                               0: cosine) total_steps (S of S10) batch_size temperature
+    vocab_size 6               letters and BOS; BOS is token vocab_size - 1
+    documents 2                how many there are; a line for each follows:
+    document 6 5 0 3 3 0 5     length and tokens: BOS, letters, BOS, not yet cut (S2.3)
+    step 0                     steps taken before
+    weights:wte 6 4            rows, columns; then the rows, a line for each. All weights
+    …                          in the order of S3.2: wte wpe lm_head layer0.attn_wq …
+    first_moment:wte 6 4       the same for the first moments
+    second_moment:wte 6 4      and for the second moments
+    steps 20                   how many steps to train; 0: do not train, only sample
+    prompt 1 0                 length and tokens, without BOS
+    count 20                   how many names to sample
+    uniforms 3 0.1 0.7 0.2     length and numbers
+    seed 1 42                  length and 32-bit words of the seed, lowest first (S1.2);
+                               "seed 0" if the case does not ask for the level stream
+    shuffle 2                  how many documents to shuffle; 0 if there is no stream
 
-What the port writes. A line that begins with a word begins a part; numbers may go on over
-any number of lines.
+What the port writes. A line that begins with a word begins a part. The numbers of a part
+may stand on any number of lines.
 
-    declined its reason          the port has no answer to this case; nothing else follows
-    levels forward gradients     the levels that it has
-    dtype float64                or float32
-    logits 0.1 …                 of each document of the first batch, position by position
+    declined its reason        the port has no answer to this case; nothing else follows
+    levels forward gradients   the levels that it has
+    dtype float64              or float32
+    logits 0.1 …               of each document of the first batch, position by position
     loss 1.6
-    gradient:wte 0.2 …           row by row; one part for each weight
+    gradient:wte 0.2 …         row by row; one part for each weight
     losses 1.6 1.5 …
-    after:1:weights:wte 0.3 …    after 1 step; also first_moment and second_moment, and
-                                 after 2, 3 and 20 steps
-    name 0 3 3 0                 the tokens of one name, without BOS; one part a name
-    shuffled 1 0                 the numbers of the documents, counted from 0, in new order
-    initial:wte 0.01 …           the initial weights that the seed gives
-    value:layer0.q 0.1 …         optional: an intermediate value of the first batch,
-    slope:layer0.q 0.1 …         and its gradient
+    digits 4                   only for the level losses: digits after the point
+    after:1:weights:wte 0.3 …  after 1 step; also first_moment and second_moment, and the
+                               same after 2, 3 and 20 steps
+    name 0 3 3 0               the tokens of one name, without BOS; one part a name
+    shuffled 1 0               the documents' numbers, counted from 0, in the new order
+    initial:wte 0.01 …         the initial weights that the seed gives
+    value:layer0.q 0.1 …       optional: an intermediate value of the first batch,
+    slope:layer0.q 0.1 …       and its gradient
 
 The bridge needs nothing but Python's standard library.
 """
@@ -59,12 +60,11 @@ import signal
 import subprocess
 import sys
 
-RECIPE = (
-    "n_embd n_head n_layer block_size init_std zero_init relu_power learning_rate beta1 "
-    "beta2 linear total_steps batch_size temperature"
-).split()
-STATE = ("weights", "first_moment", "second_moment")
-MATRICES = "attn_wq attn_wk attn_wv attn_wo mlp_fc1 mlp_fc2".split()
+RECIPE = ["n_embd", "n_head", "n_layer", "block_size", "init_std", "zero_init"]
+RECIPE += ["relu_power", "learning_rate", "beta1", "beta2", "linear", "total_steps"]
+RECIPE += ["batch_size", "temperature"]
+STATE = ["weights", "first_moment", "second_moment"]
+MATRICES = ["attn_wq", "attn_wk", "attn_wv", "attn_wo", "mlp_fc1", "mlp_fc2"]
 
 
 class Unusable(Exception):
@@ -113,7 +113,8 @@ def case_lines(case):
 
 def seed_words(seed):
     """The 32-bit words of a seed, lowest first; a seed of 0 has one word."""
-    return [seed >> 32 * i & 0xFFFFFFFF for i in range(max(1, -(-seed.bit_length() // 32)))]
+    count = max(1, -(-seed.bit_length() // 32))
+    return [seed >> 32 * i & 0xFFFFFFFF for i in range(count)]
 
 
 def plain(case):
@@ -145,14 +146,15 @@ def answer_of(case, text):
 
 
 def parts(text):
-    """(label, words) of each part. A line that begins with a number goes on with the last."""
+    """(label, words) of each part. A line that begins with a number belongs to the part
+    before it."""
     found = []
     for line in text.splitlines():
         words = line.split()
         if words and not is_number(words[0]):
             found.append((words[0], words[1:]))
         elif words and not found:
-            raise Unusable(f"its output begins with {words[0]!r}, without a word before it")
+            raise Unusable(f"its output must begin with a word, not {words[0]!r}")
         elif words:
             found[-1][1].extend(words)
     return found
@@ -160,36 +162,48 @@ def parts(text):
 
 def place(case, answer, label, words):
     """Put the numbers of one part where the JSON of an answer has them."""
-    kind, *rest = label.split(":")
+    kind, *names = label.split(":")
     if label == "shuffled":
         documents = case["stream"]["documents"]
         shuffled = [entry(documents, label, x) for x in words]
         answer.setdefault("stream", {})[label] = shuffled
         return
     numbers = [to_number(label, x) for x in words]
-    if label == "loss":
-        (answer[label],) = sized(label, numbers, 1)
-    elif label == "losses":
+    if label == "losses":
         answer[label] = numbers
     elif label == "logits":
         answer[label] = by_document(case, label, numbers)
-    elif kind in ("value", "slope") and len(rest) == 1:
-        inner = answer.setdefault("intermediates", [])
-        if not inner or inner[-1]["name"] != rest[0]:
-            inner.append({"name": rest[0]})
-        inner[-1]["value" if kind == "value" else "gradient"] = by_document(
-            case, rest[0], numbers
-        )
-    elif kind == "gradient" and len(rest) == 1:
-        answer.setdefault("gradients", {})[rest[0]] = matrix(case, label, rest[0], numbers)
-    elif kind == "initial" and len(rest) == 1:
-        weights = answer.setdefault("stream", {}).setdefault("weights", {})
-        weights[rest[0]] = matrix(case, label, rest[0], numbers)
-    elif kind == "after" and len(rest) == 3 and rest[1] in STATE:
-        state = answer.setdefault("after", {}).setdefault(rest[0], {})
-        state.setdefault(rest[1], {})[rest[2]] = matrix(case, label, rest[2], numbers)
+    elif label in ("loss", "digits"):
+        (number,) = sized(label, numbers, 1)
+        answer[label] = number if label == "loss" else int(number)
+    elif kind in ("value", "slope") and len(names) == 1:
+        place_inner(case, answer, kind, names[0], numbers)
     else:
-        raise Unusable(f"its output has a part {label!r}: bridge.py lists the parts there are")
+        place_matrix(case, answer, label, numbers)
+
+
+def place_inner(case, answer, kind, name, numbers):
+    """Put an intermediate value, or its gradient, where the answer has it."""
+    inner = answer.setdefault("intermediates", [])
+    if not inner or inner[-1]["name"] != name:
+        inner.append({"name": name})
+    key = "value" if kind == "value" else "gradient"
+    inner[-1][key] = by_document(case, name, numbers)
+
+
+def place_matrix(case, answer, label, numbers):
+    """Put the numbers of a weight, of its gradient or of its moments where they belong."""
+    kind, *names = label.split(":")
+    if kind == "gradient" and len(names) == 1:
+        found = answer.setdefault("gradients", {})
+    elif kind == "initial" and len(names) == 1:
+        found = answer.setdefault("stream", {}).setdefault("weights", {})
+    elif kind == "after" and len(names) == 3 and names[1] in STATE:
+        state = answer.setdefault("after", {}).setdefault(names[0], {})
+        found = state.setdefault(names[1], {})
+    else:
+        raise Unusable(f"{label!r} is no part of an answer: bridge.py lists them")
+    found[names[-1]] = matrix(case, label, names[-1], numbers)
 
 
 def matrix(case, label, name, numbers):
@@ -197,7 +211,8 @@ def matrix(case, label, name, numbers):
     if name not in case["start"]["weights"]:
         raise Unusable(f"{label}: there is no weight {name!r}")
     rows = case["start"]["weights"][name]
-    return cut(sized(label, numbers, len(rows) * len(rows[0])), [len(row) for row in rows])
+    widths = [len(row) for row in rows]
+    return cut(sized(label, numbers, sum(widths)), widths)
 
 
 def by_document(case, name, numbers):
@@ -212,7 +227,9 @@ def by_document(case, name, numbers):
         widths = [t + 1 for n in lengths for t in range(n) for _ in range(heads)]
         rows = cut(sized(name, numbers, sum(widths)), widths)
         return cut(cut(rows, [heads] * sum(lengths)), lengths)
-    width = len(case["letters"]) + 1 if name == "logits" else len(numbers) // sum(lengths)
+    width = len(numbers) // sum(lengths)
+    if name == "logits":
+        width = len(case["letters"]) + 1
     rows = cut(sized(name, numbers, sum(lengths) * width), [width] * sum(lengths))
     return cut(rows, lengths)
 
@@ -247,7 +264,8 @@ def to_number(label, word):
 def entry(items, label, word):
     """The item that a token or a document's number stands for."""
     if not word.isdecimal() or int(word) >= len(items):
-        raise Unusable(f"{label}: {word!r} must be a whole number from 0 to {len(items) - 1}")
+        most = len(items) - 1
+        raise Unusable(f"{label}: {word!r} must be a whole number from 0 to {most}")
     return items[int(word)]
 
 
@@ -257,12 +275,13 @@ def entry(items, label, word):
 def ask(command, case):
     """The port's output. If the port fails, the bridge ends in the same way."""
     try:
-        done = subprocess.run(command, input=plain(case), stdout=subprocess.PIPE, text=True)
+        given = plain(case)
+        done = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True)
     except OSError as e:
         sys.exit(f"bridge: cannot start {command[0]!r}: {e.strerror or e}")
     except UnicodeDecodeError:
         raise Unusable("its output is not text") from None
-    if done.returncode < 0:  # killed by a signal: let `microgpt verify` see the same one
+    if done.returncode < 0:  # killed by a signal: the bridge ends by the same one
         with contextlib.suppress(OSError):  # SIGKILL has no handler to change
             signal.signal(-done.returncode, signal.SIG_DFL)
         os.kill(os.getpid(), -done.returncode)

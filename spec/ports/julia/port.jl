@@ -79,7 +79,7 @@ stream(model, seed, order) = not_written("stream")
 
 # ---------------------------------------------------------------- The case
 
-const words = Iterators.Stateful(eachsplit(read(stdin, String)))
+const words = Iterators.Stateful(split(read(stdin, String)))
 
 # The next word, which must begin with `wanted`; returns what follows that: a name.
 function word(wanted)
