@@ -11,7 +11,7 @@ program it prints the case as the port would get it:
 What the port reads, in this order. Each line is one word, then numbers; a list has its
 length first. A port that reads in order can skip the words.
 
-    n_embd 4                   then the other numbers of the recipe (S12), in this order:
+    n_embd 4                   then the other numbers of the recipe (S12), in order:
                                n_head n_layer block_size init_std zero_init (0 or 1)
                                relu_power learning_rate beta1 beta2 linear (1: linear,
                                0: cosine) total_steps (S of S10) batch_size temperature
@@ -19,8 +19,8 @@ length first. A port that reads in order can skip the words.
     documents 2                how many there are; a line for each follows:
     document 6 5 0 3 3 0 5     length and tokens: BOS, letters, BOS, not yet cut (S2.3)
     step 0                     steps taken before
-    weights:wte 6 4            rows, columns; then the rows, a line for each. All weights
-    …                          in the order of S3.2: wte wpe lm_head layer0.attn_wq …
+    weights:wte 6 4            rows, columns; then a line for each row. All weights, in
+    …                          the order of S3.2: wte wpe lm_head layer0.attn_wq …
     first_moment:wte 6 4       the same for the first moments
     second_moment:wte 6 4      and for the second moments
     steps 20                   how many steps to train; 0: do not train, only sample
@@ -31,8 +31,8 @@ length first. A port that reads in order can skip the words.
                                "seed 0" if the case does not ask for the level stream
     shuffle 2                  how many documents to shuffle; 0 if there is no stream
 
-What the port writes. A line that begins with a word begins a part. The numbers of a part
-may stand on any number of lines.
+What the port writes. A line that begins with a word begins a part. The numbers of a
+part may stand on any number of lines.
 
     declined its reason        the port has no answer to this case; nothing else follows
     levels forward gradients   the levels that it has
@@ -42,8 +42,8 @@ may stand on any number of lines.
     gradient:wte 0.2 …         row by row; one part for each weight
     losses 1.6 1.5 …
     digits 4                   only for the level losses: digits after the point
-    after:1:weights:wte 0.3 …  after 1 step; also first_moment and second_moment, and the
-                               same after 2, 3 and 20 steps
+    after:1:weights:wte 0.3 …  after 1 step; also first_moment and second_moment; and
+                               the same after 2, 3 and 20 steps
     name 0 3 3 0               the tokens of one name, without BOS; one part a name
     shuffled 1 0               the documents' numbers, counted from 0, in the new order
     initial:wte 0.01 …         the initial weights that the seed gives
@@ -105,10 +105,18 @@ def case_lines(case):
     yield "prompt", len(case["prompt"]), *map(case["letters"].index, case["prompt"])
     yield "count", case["count"]
     yield "uniforms", len(case["uniforms"]), *case["uniforms"]
-    stream = case.get("stream")
-    words = seed_words(stream["seed"]) if stream else []
+    stream = stream_of(case)
+    words = [] if stream["seed"] is None else seed_words(stream["seed"])
     yield "seed", len(words), *words
-    yield "shuffle", len(stream["documents"]) if stream else 0
+    yield "shuffle", len(stream["documents"])
+
+
+def stream_of(case):
+    """Seed and documents of the level stream; none if the case does not ask for it."""
+    stream = case.get("stream", {"documents": "names"})
+    if stream["documents"] == "names":  # a file that the port does not get
+        return {"seed": None, "documents": []}
+    return stream
 
 
 def seed_words(seed):
@@ -164,7 +172,7 @@ def place(case, answer, label, words):
     """Put the numbers of one part where the JSON of an answer has them."""
     kind, *names = label.split(":")
     if label == "shuffled":
-        documents = case["stream"]["documents"]
+        documents = stream_of(case)["documents"]
         shuffled = [entry(documents, label, x) for x in words]
         answer.setdefault("stream", {})[label] = shuffled
         return
@@ -173,9 +181,10 @@ def place(case, answer, label, words):
         answer[label] = numbers
     elif label == "logits":
         answer[label] = by_document(case, label, numbers)
-    elif label in ("loss", "digits"):
-        (number,) = sized(label, numbers, 1)
-        answer[label] = number if label == "loss" else int(number)
+    elif label == "loss":
+        (answer[label],) = sized(label, numbers, 1)
+    elif label == "digits":
+        (answer[label],) = (entry(range(17), label, x) for x in words)
     elif kind in ("value", "slope") and len(names) == 1:
         place_inner(case, answer, kind, names[0], numbers)
     else:
@@ -192,7 +201,7 @@ def place_inner(case, answer, kind, name, numbers):
 
 
 def place_matrix(case, answer, label, numbers):
-    """Put the numbers of a weight, of its gradient or of its moments where they belong."""
+    """Put a weight, its gradient or one of its moments where the answer has it."""
     kind, *names = label.split(":")
     if kind == "gradient" and len(names) == 1:
         found = answer.setdefault("gradients", {})
@@ -263,6 +272,8 @@ def to_number(label, word):
 
 def entry(items, label, word):
     """The item that a token or a document's number stands for."""
+    if not items:
+        raise Unusable(f"{label}: this case does not ask for it")
     if not word.isdecimal() or int(word) >= len(items):
         most = len(items) - 1
         raise Unusable(f"{label}: {word!r} must be a whole number from 0 to {most}")

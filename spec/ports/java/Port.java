@@ -18,6 +18,7 @@ public class Port {
     static final List<String> LEVELS = List.of();
     static final String DTYPE = "float64"; // or "float32": it selects the tolerances
 
+    @SuppressWarnings("serial")
     static class Problem extends RuntimeException {
         Problem(String text) {
             super(text);
@@ -59,7 +60,8 @@ public class Port {
         int used;
 
         double next() {
-            if (used == numbers.length) throw new Problem("the case has no more uniforms: S11.5");
+            if (used == numbers.length)
+                throw new Problem("the case has no more uniforms: S11.5");
             return numbers[used++];
         }
     }
@@ -75,8 +77,8 @@ public class Port {
         return "";
     }
 
-    // Level forward: the logits of the next token after each position of one document (S4 to
-    // S7): n rows of V numbers, one after the other.
+    // Level forward: the logits of the next token after each position of one document (S4
+    // to S7): n rows of V numbers, one after the other.
     static double[] forward(Model model, int[] inputs) {
         throw notWritten("forward");
     }
@@ -91,8 +93,8 @@ public class Port {
         throw notWritten("gradients");
     }
 
-    // Level training: the loss of a batch; then one step of Adam (S9) with the learning rate
-    // of that step (S10) changes data and both moments. step counts from 0.
+    // Level training: the loss of a batch; then one step of Adam (S9) with the learning
+    // rate of that step (S10) changes data and both moments. step counts from 0.
     static double trainStep(Model model, int[][] batch, int step) {
         throw notWritten("trainStep");
     }
@@ -189,7 +191,8 @@ public class Port {
         int[][] documents = new int[whole("documents")][];
         for (int i = 0; i < documents.length; i++) {
             int[] all = tokens("document");
-            documents[i] = Arrays.copyOf(all, Math.min(all.length, config.blockSize + 1)); // S2.3
+            int size = Math.min(all.length, config.blockSize + 1); // S2.3
+            documents[i] = Arrays.copyOf(all, size);
         }
         return documents;
     }

@@ -98,7 +98,10 @@ end
 
 list(T, name) = numbers(T, value(Int, name))
 
-read_config() = Config((value(fieldtype(Config, name), string(name)) for name in fieldnames(Config))...)
+function read_config()
+    names = fieldnames(Config) # in the order of the case
+    return Config((value(fieldtype(Config, name), string(name)) for name in names)...)
+end
 
 # A name and its matrix. Numbers come row by row, and Julia stores columns.
 function read_matrix(part)

@@ -2,8 +2,8 @@
 
 It reads a case as JSON from standard input and writes its answer as JSON to standard
 output; spec/README.md describes both. Fill in the functions under "To be filled" one
-after the other, and add each level to LEVELS as soon as it is written. A comment such as
-S6.3 names a rule of SPEC.md.
+after the other, and add each level to LEVELS as soon as it is written. A comment such
+as S6.3 names a rule of SPEC.md.
 """
 
 import copy

@@ -24,7 +24,9 @@ fn die(why: &str) -> ! {
 }
 
 fn not_written(function: &str) -> ! {
-    die(&format!("{function} is not written yet: take its level out of LEVELS"))
+    die(&format!(
+        "{function} is not written yet: take its level out of LEVELS"
+    ))
 }
 
 // ---------------------------------------------------------------- The model
@@ -135,7 +137,7 @@ impl Case<'_> {
     fn number<T: FromStr>(&mut self) -> T {
         let text = self.0.next().unwrap_or("");
         text.parse()
-            .unwrap_or_else(|_| die(&format!("the case has {text:?} where a number must be")))
+            .unwrap_or_else(|_| die(&format!("the case: {text:?} is not a number")))
     }
 
     fn value<T: FromStr>(&mut self, name: &str) -> T {
@@ -243,8 +245,16 @@ fn put_training(
         }
         for w in &model.weights {
             put(out, &format!("after:{s}:weights:{}", w.name), &w.data);
-            put(out, &format!("after:{s}:first_moment:{}", w.name), &w.first_moment);
-            put(out, &format!("after:{s}:second_moment:{}", w.name), &w.second_moment);
+            put(
+                out,
+                &format!("after:{s}:first_moment:{}", w.name),
+                &w.first_moment,
+            );
+            put(
+                out,
+                &format!("after:{s}:second_moment:{}", w.name),
+                &w.second_moment,
+            );
         }
     }
     put(out, "losses", &losses);
@@ -257,7 +267,11 @@ fn answer(input: &str) -> String {
     let documents = case.documents(&config);
     let start: usize = case.value("step");
     let weights = case.weights(&config);
-    let mut model = Model { config, vocab_size, weights };
+    let mut model = Model {
+        config,
+        vocab_size,
+        weights,
+    };
     let steps: usize = case.value("steps");
     let prompt: Vec<usize> = case.list("prompt");
     let count: usize = case.value("count");
@@ -265,7 +279,11 @@ fn answer(input: &str) -> String {
     let seed: Vec<u32> = case.list("seed");
     let mut order: Vec<usize> = (0..case.value("shuffle")).collect();
 
-    let why = if LEVELS.is_empty() { "not written yet" } else { declines(&model) };
+    let why = if LEVELS.is_empty() {
+        "not written yet"
+    } else {
+        declines(&model)
+    };
     if !why.is_empty() {
         return format!("declined {why}\n");
     }
