@@ -29,7 +29,7 @@ class Port:
             raise InputError(f"port {self.action!r}: it must be port new LANGUAGE")
         if not self.language:
             raise InputError(f"port new: which language? {', '.join(porting.languages())}")
-        written = porting.create(self.language, self.out or Path(f"port-{self.language}"))
+        written = porting.create(self.language, self.out)
         folder = written[0].parent
         print(f"{folder}: {', '.join(path.name for path in written)}")
         print("Build and verify it, then fill it in (docs/porting.md):\n")

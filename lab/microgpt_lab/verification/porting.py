@@ -24,25 +24,30 @@ def languages() -> list[str]:
     return sorted(path.parent.name for path in TEMPLATES.glob("*/README.md"))
 
 
-def template_files(language: str) -> list[Path]:
-    """The files that the README of a language's template names, itself first. Raises
-    InputError if there is no such language."""
+def template_of(language: str) -> Path:
+    """The folder of a language's template. Raises InputError if there is none."""
     name = language.lower()
     name = OTHER_NAMES.get(name, name)
     known = languages()
     if name not in known:
         raise InputError(f"port new: no template for {language!r}{options.hint(name, known)}")
-    folder = TEMPLATES / name
+    return TEMPLATES / name
+
+
+def template_files(folder: Path) -> list[Path]:
+    """The files that a template's README names, itself first."""
     readme = folder / "README.md"
     text = readme.read_text("utf-8")
     named = [path for path in (*sorted(folder.iterdir()), BRIDGE) if f"`{path.name}`" in text]
     return [readme, *named]
 
 
-def create(language: str, folder: Path) -> list[Path]:
-    """Write a new folder with the template -> its files. The folder is there whole or not at
-    all. Raises InputError if the folder exists or cannot be written."""
-    sources = template_files(language)
+def create(language: str, out: Path | None = None) -> list[Path]:
+    """Write a new folder, port-LANGUAGE or `out`, with the template -> its files. The folder
+    is there whole or not at all. Raises InputError if it exists or cannot be written."""
+    template = template_of(language)
+    folder = out or Path(f"port-{template.name}")
+    sources = template_files(template)
     if folder.exists() or folder.is_symlink():
         raise InputError(f"--out {str(folder)!r} exists: choose another folder")
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")

@@ -203,7 +203,7 @@ func training(c *Case, model *Model) ([]float64, map[string]json.RawMessage) {
 	for s := 1; s <= c.Steps; s++ {
 		step := c.Start.Step + s - 1
 		losses = append(losses, trainStep(model, c.batch(step), step))
-		if s <= 3 || s == 20 { // as text now, because later steps change the numbers
+		if s <= 3 || s == 20 { // as text now, because the next step changes the numbers
 			after[fmt.Sprint(s)] = text(model)
 		}
 	}
@@ -239,7 +239,7 @@ func answer(c *Case, model *Model) map[string]any {
 		found["logits"], found["loss"] = logits, loss(model, batch)
 	}
 	if c.Steps > 0 && has("gradients") {
-		found["gradients"] = gradients(model, batch)
+		found["gradients"] = json.RawMessage(text(gradients(model, batch)))
 	}
 	if c.Stream != nil && has("stream") {
 		shuffled := append([]string{}, c.Stream.Documents...)

@@ -145,7 +145,8 @@ function answer(text) {
     answer.logits = batch.map((document) => forward(model, document.slice(0, -1)));
     answer.loss = loss(model, batch);
   }
-  if (question.steps && has("gradients")) answer.gradients = gradients(model, batch);
+  if (question.steps && has("gradients"))
+    answer.gradients = structuredClone(gradients(model, batch)); // training may change it
   if (question.stream && has("stream")) {
     const shuffled = [...question.stream.documents];
     const weights = stream(model, seedWords(text), shuffled);

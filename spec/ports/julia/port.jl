@@ -139,7 +139,7 @@ end
 
 # Julia writes as many digits as give back the same Float64.
 put(label, numbers) = println(label, " ", join(numbers, " "))
-put(label, matrix::Matrix) = put(label, vec(permutedims(matrix))) # row by row
+put(label, matrix::AbstractMatrix) = put(label, vec(permutedims(matrix))) # row by row
 
 function put_training(model, documents, start, steps)
     losses = Float64[]

@@ -138,7 +138,7 @@ def answer_of(case):
         answer["logits"] = [forward(model, document[:-1]) for document in batch]
         answer["loss"] = loss(model, batch)
     if case["steps"] and "gradients" in LEVELS:
-        answer["gradients"] = gradients(model, batch)
+        answer["gradients"] = copy.deepcopy(gradients(model, batch))
     if "stream" in case and "stream" in LEVELS:
         shuffled = list(case["stream"]["documents"])
         weights = stream(model, case["stream"]["seed"], shuffled)
