@@ -302,7 +302,13 @@ def ask(command, case):
 
 
 def main():
-    case = json.loads(sys.stdin.buffer.read())
+    for name in ("SIGINT", "SIGPIPE"):  # Ctrl-C or a closed pipe ends without a traceback
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        case = json.loads(sys.stdin.buffer.read())
+    except ValueError as e:
+        sys.exit(f"bridge: standard input must be a case as JSON: {e}")
     if len(sys.argv) < 2:
         sys.stdout.write(plain(case))
         return

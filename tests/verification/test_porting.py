@@ -4,6 +4,7 @@ case, and answers as soon as its functions are filled in."""
 import copy
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -315,3 +316,15 @@ def test_a_file_that_was_built_in_a_template_is_not_copied(tmp_path, monkeypatch
     (tmp_path / "ports" / "c" / "port").write_text("built")
     monkeypatch.setattr(porting, "TEMPLATES", tmp_path / "ports")
     assert "port" not in {path.name for path in porting.template_files(porting.template_of("c"))}
+
+
+def test_the_page_shows_what_the_command_prints(lab):
+    page = (ROOT / "docs" / "porting.md").read_text("utf-8")
+    lab("port", "new", "c")
+    assert f"```\n$ uv run microgpt port new c\n{lab.out}```" in page
+    shown = re.findall(r"^\| .* \| `microgpt port new (\w+)` \| (JSON|words)", page, re.MULTILINE)
+    reads = {
+        language: porting.template_files(porting.template_of(language)) for language, _ in shown
+    }
+    assert sorted(reads) == LANGUAGES
+    assert all((how == "words") == (porting.BRIDGE in reads[name]) for name, how in shown)
