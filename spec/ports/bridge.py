@@ -302,7 +302,7 @@ def ask(command, case):
 
 
 def main():
-    for name in ("SIGINT", "SIGPIPE"):  # Ctrl-C or a closed pipe ends without a traceback
+    for name in ("SIGINT", "SIGPIPE"):  # they end it without a traceback
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
