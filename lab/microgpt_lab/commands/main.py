@@ -14,10 +14,10 @@ from rich.table import Table
 
 from microgpt_lab.base import options
 from microgpt_lab.base.terminal import plain_console
-from microgpt_lab.commands import adding, checking, measuring, running
+from microgpt_lab.commands import adding, checking, measuring, porting, running
 
 COMMANDS: dict[str, Any] = running.COMMANDS | checking.COMMANDS | measuring.COMMANDS
-COMMANDS |= adding.COMMANDS
+COMMANDS |= adding.COMMANDS | porting.COMMANDS
 DEFAULT = "compare"  # what `microgpt` alone does
 
 

@@ -38,7 +38,7 @@ class CasePlan:
         return self.docs.split() or list(microgpt.load_documents())
 
 
-SCALED_STEPS = 3  # 01 takes 4 seconds for each
+SCALED_STEPS = 2  # 01 takes 4 seconds for each
 
 # Small enough to follow by hand, large enough that no two numbers are equal by chance.
 TINY = Config(
@@ -247,6 +247,7 @@ PLANS = [
         microgpt.RECIPES["scaled"],
         seed=42,
         steps=SCALED_STEPS,
+        names=5,
         stream=True,
         zeros="attn_wq attn_wk attn_wv mlp_fc1",
         compact=True,
