@@ -28,7 +28,8 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
         yield "stream", answer
     if case["steps"]:
         state = module.create(config, start, dtype=dtype, **options)
-        todo = list(shared.batches(config, tokenizer, case["documents"], start.step))
+        every = shared.batches(config, tokenizer, case["documents"], start.step)
+        todo = list(islice(every, case["steps"]))
         batch = todo[0][0]
         answer["logits"] = [np.asarray(module.logits(state, t[:-1])).tolist() for t in batch]
         yield "logits", answer
@@ -41,7 +42,7 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
             yield "order", answer
         # Train the same state: if loss_and_grads has changed it, the losses show that.
         losses: list[float] = []
-        answer["after"], steps = {}, iter(todo[: case["steps"]])
+        answer["after"], steps = {}, iter(todo)
         for until in (*vectors.KEPT, case["steps"]):
             more = islice(steps, until - len(losses))
             losses += [float(loss) for loss in module.train(state, more)]
