@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from microgpt import InputError
 
@@ -12,6 +12,12 @@ from tyro.conf import Positional
 from microgpt_lab.base import files, json_text
 from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands.arguments import at_least, flag
+
+if TYPE_CHECKING:
+    from microgpt_lab.verification.random_cases import RandomCases
+
+
+BY_DEFAULT = 3  # random cases
 
 
 @dataclass
@@ -26,6 +32,12 @@ class Verify:
     """Check a port: the command that starts it (see spec/README.md)."""
     results: Annotated[Path | None, flag("FILE", "none")] = None
     """Check a port: a file with its answers."""
+    random: Annotated[int | None, flag("N", str(BY_DEFAULT))] = None
+    """Also draw so many cases at random, in each precision; 01 computes their answers."""
+    seed: Annotated[int | None, flag("N", "a new one")] = None
+    """Draw the random cases of this seed again."""
+    case: Annotated[str | None, flag("NAME|FILE", "none")] = None
+    """Only this golden case, or the case in this file."""
     json: Annotated[Path | None, flag("FILE", "none")] = None
     """Write the whole run to this file, for programs to read."""
     jobs: int = 2
@@ -38,15 +50,19 @@ class Verify:
     """Fail also if VERIFIED.md claims more than this run shows, or a version did not run."""
 
     def run(self) -> int:
-        from microgpt_lab.verification import verify
+        from microgpt_lab.verification import random_runs, verify
 
         at_least(1, jobs=self.jobs)
         at_least(0.001, timeout=self.timeout)
+        at_least(0, random=self.random or 0, seed=self.seed or 0)
         if self.program or self.results:
             return self.run_port()
         console = plain_console()
-        results = self.results_of_versions(console)
+        drawn = self.draw_cases(console)
+        results = self.results_of_versions(drawn, console)
         verify.show_results(results, console)
+        random_runs.show_drawn(drawn, console)
+        random_runs.write_cases({r.version: r.shrunk for r in results if r.shrunk}, console)
         run = verify.run_record(results)
         if self.json:
             files.write(self.json, json_text.to_json(run))
@@ -55,15 +71,32 @@ class Verify:
             raise InputError(f"nothing was verified: {results[0].name}: {results[0].reason}")
         return 1 if lines or any(result.failures for result in results) else 0
 
-    def results_of_versions(self, console: Console) -> list[Any]:
-        from microgpt_lab.verification import from_checkpoint, verify
+    def draw_cases(self, console: Console) -> "RandomCases":
+        """The random cases of this run: none with --case, --checkpoint or --results."""
+        from microgpt_lab.verification import random_cases
 
+        alone = self.case is not None or self.checkpoint or self.results
+        if alone and (self.random or self.seed is not None):
+            raise InputError("--random and --seed: leave --case, --checkpoint and --results out")
+        wanted = BY_DEFAULT if self.random is None else self.random
+        seed = random_cases.new_seed() if self.seed is None else self.seed
+        with console.status("drawing random cases: 01 computes their answers"):
+            wanted = 0 if alone else wanted
+            return random_cases.draw_cases(seed, wanted, self.random is not None)
+
+    def results_of_versions(self, drawn: "RandomCases", console: Console) -> list[Any]:
+        from microgpt_lab.verification import from_checkpoint, random_cases, verify
+
+        if self.write or self.check:
+            for name in ("checkpoint", "case"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"VERIFIED.md is about all golden vectors: leave --{name} out")
         if self.checkpoint:
-            if self.write or self.check:
-                raise InputError("VERIFIED.md is about the golden vectors: leave --checkpoint out")
             return from_checkpoint.run_all(self.checkpoint, self.versions, self.jobs)
         with console.status("running the checks: all versions take a minute or two"):
-            return list(verify.run_all(self.versions, self.jobs))
+            if self.case is None:
+                return list(verify.run_all(self.versions, self.jobs, "", drawn))
+            return verify.run_case(random_cases.find_case(self.case), self.versions, self.jobs)
 
     def pages(self, run: dict[str, Any], console: Console) -> list[str]:
         """Write or check the pages, as asked; returns the failures of the check."""
@@ -80,20 +113,26 @@ class Verify:
         return lines
 
     def run_port(self) -> int:
-        from microgpt_lab.verification import ports, vectors
+        from microgpt_lab.verification import ports, random_cases, random_runs, vectors
 
         if self.versions or (self.program and self.results):
             raise InputError("verify takes versions, or --program, or --results")
-        cases = vectors.read_vectors()
+        cases = [random_cases.find_case(self.case)] if self.case else vectors.read_vectors()
         if self.program:
             replies = ports.run_program(self.program, cases, self.timeout)
         else:
             assert self.results
             replies = ports.read_results(self.results, cases)
-        ports.show_replies(replies, plain_console())
+        console = plain_console()
+        ports.show_replies(replies, console)
         if self.json:
             files.write(self.json, json_text.to_json(ports.replies_record(replies)))
-        return 0 if ports.passed(replies) else 1
+        if not ports.passed(replies):
+            return 1
+        if not self.program or self.case:
+            return 0
+        drawn = self.draw_cases(console)
+        return 0 if random_runs.check_port(self.program, replies, drawn, self.timeout) else 1
 
 
 @dataclass

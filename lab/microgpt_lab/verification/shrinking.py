@@ -29,6 +29,10 @@ class Shrunk:
     says: str  # what the failure needs
     complete: bool  # whether the search came to its end in time
 
+    def sentence(self, seconds: float) -> str:
+        bounded = f" (the search ended after {seconds:g} s: a smaller case may fail too)"
+        return f"a random case {self.says}{'' if self.complete else bounded}"
+
     @property
     def file(self) -> str:
         return f"failing-case-{self.case['id'].removeprefix(random_cases.PREFIX + '-')}.json"
