@@ -17,8 +17,7 @@ from microgpt_lab.verification.checks import FIRST_STEPS, Finding, compare, fail
 
 
 def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterator[tuple[str, Case]]:
-    """A version's answer to a case, computed step by step: yields (check, answer so far) in
-    the order of the checks. A generator, so that the caller can stop early."""
+    """Yield (check, answer so far) in the order of the checks; the caller can stop early."""
     shared = shared_by(module)
     config = shared.Config(**case["config"])
     tokenizer, start = shared.Tokenizer(case["letters"]), Snapshot(**case["start"])

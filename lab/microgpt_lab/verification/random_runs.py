@@ -11,7 +11,8 @@ from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.verification import output, ports, vectors
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.ports import Reply
-from microgpt_lab.verification.random_cases import DTYPES, RandomCases
+from microgpt_lab.verification.random_cases import RandomCases
+from microgpt_lab.verification.sensitivity import DTYPES
 from microgpt_lab.verification.shrinking import Shrunk, shrink
 
 SHRINKING = 60.0  # seconds to make a failing random case of a port smaller
@@ -60,7 +61,7 @@ def check_port(command: str, golden: Sequence[Reply], drawn: RandomCases, timeou
         output.print_failure(console, f"{first.check}: {first.line()}")
     if not failed:
         tried = sum(bool(reply.findings) for reply in replies)
-        output.print_line(console, "passed", "green", f"{tried} random cases")
+        output.print_line(console, "passed", "green", f"{tried} random case{'s' * (tried != 1)}")
         return True
 
     def fails_again(case: Case) -> bool:

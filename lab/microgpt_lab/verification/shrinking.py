@@ -14,6 +14,7 @@ from microgpt import InputError
 from microgpt_lab.verification import random_cases
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.random_cases import Sketch
+from microgpt_lab.verification.sensitivity import PREFIX, is_steady
 
 DEFAULT = Sketch()
 NAMES = [f.name for f in fields(Sketch)]
@@ -35,7 +36,7 @@ class Shrunk:
 
     @property
     def file(self) -> str:
-        return f"failing-case-{self.case['id'].removeprefix(random_cases.PREFIX + '-')}.json"
+        return f"failing-case-{self.case['id'].removeprefix(PREFIX + '-')}.json"
 
 
 class Shrinker:
@@ -57,7 +58,7 @@ class Shrinker:
                 return False
             try:
                 case = random_cases.case_of(sketch, self.key)
-                failed = self.fails(case) and random_cases.is_steady(case, self.dtype)
+                failed = self.fails(case) and is_steady(case, self.dtype)
             except (InputError, ValueError):  # these choices do not fit together
                 failed = False
             self.tried[sketch] = failed

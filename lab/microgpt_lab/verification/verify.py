@@ -21,7 +21,8 @@ from microgpt_lab.base.versions import REFERENCE, ROOT, Version, pick
 from microgpt_lab.verification import answers, checks, child, diagnosis, output, vectors
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import COLUMNS, Finding
-from microgpt_lab.verification.random_cases import RandomCases, tolerates
+from microgpt_lab.verification.random_cases import RandomCases
+from microgpt_lab.verification.sensitivity import tolerates
 from microgpt_lab.verification.shrinking import Shrunk, shrink
 
 SHRINKING = 20.0  # seconds to make a failing random case smaller
@@ -146,7 +147,7 @@ def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
     each result "end" with what the version says of itself, why it did not run, and the
     diagnosis."""
     (version,) = pick([name])
-    module = version.load()
+    module, shrunk = version.load(), False
     for index, result in enumerate(results_of(version)):
         options = version.variants.get(result.variant, {})
 
@@ -167,7 +168,9 @@ def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
             reason = f"the case is too sensitive to rounding for {result.dtype}"
             yield index, "end", ("", reason, [])
             continue
-        for kind, value, reply in serve_random(result, ask, drawn, not any_failed(replies)):
+        smaller = not shrunk and not any_failed(replies)
+        for kind, value, reply in serve_random(result, ask, drawn, smaller):
+            shrunk = shrunk or kind == "shrunk"
             replies += [reply] if reply else []
             yield index, kind, value
         config, start = vectors.question(replies[0].case)
@@ -230,7 +233,8 @@ def show_results(results: Sequence[VersionResult], console: Console) -> None:
         where = f"{result.name} {result.dtype}"
         if result.reason:
             output.print_line(console, "–", "yellow", f"{where}: not run: {result.reason}")
-        for finding in result.failures[:3]:
+        golden = [f for f in result.failures if f in result.findings]
+        for finding in golden[:3] or result.failures[:1]:
             output.print_failure(console, f"{where}: {finding.check}: {finding.line()}")
         if result.shrunk:
             output.print_explanation(console, result.shrunk.sentence(SHRINKING))
