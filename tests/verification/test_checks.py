@@ -123,7 +123,7 @@ def test_a_missing_framework_alone_is_no_success(lab, monkeypatch):
 
 
 def test_a_version_whose_process_breaks_has_failed(monkeypatch):
-    values = [(0, checks.Finding("hot", "logits", True, 0.0, 1e-12).fields())]
+    values = [(0, "golden", checks.Finding("hot", "logits", True, 0.0, 1e-12).fields())]
     monkeypatch.setattr(verify.child, "run_module", lambda *_: (values, "out of memory"))
     for found in verify.run_version(NUMPY):
         assert [f.line() for f in found.failures] == ["-: its process: out of memory"]

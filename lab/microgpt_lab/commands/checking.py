@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from microgpt import InputError
 
@@ -12,6 +12,12 @@ from tyro.conf import Positional
 from microgpt_lab.base import files, json_text
 from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands.arguments import at_least, flag
+
+if TYPE_CHECKING:
+    from microgpt_lab.verification.random_cases import RandomCases
+
+
+BY_DEFAULT = 3  # random cases
 
 
 @dataclass
@@ -36,6 +42,12 @@ class Verify:
     """Check a port: write the verdict to this file as a page (Markdown)."""
     badge: Annotated[Path | None, flag("FILE", "none")] = None
     """Check a port: write the verdict to this file as a picture (SVG)."""
+    random: Annotated[int | None, flag("N", str(BY_DEFAULT))] = None
+    """Also draw so many cases at random, in each precision; 01 computes their answers."""
+    seed: Annotated[int | None, flag("N", "a new one")] = None
+    """Draw the random cases of this seed again."""
+    case: Annotated[str | None, flag("NAME|FILE", "none")] = None
+    """Only this golden case, or the case in this file."""
     json: Annotated[Path | None, flag("FILE", "none")] = None
     """Write the whole run, with a port's verdict, to this file, for programs to read."""
     jobs: int = 2
@@ -48,16 +60,20 @@ class Verify:
     """Fail also if VERIFIED.md claims more than this run shows, or a version did not run."""
 
     def run(self) -> int:
-        from microgpt_lab.verification import verify
+        from microgpt_lab.verification import random_runs, verify
 
         at_least(1, jobs=self.jobs)
         at_least(0.001, timeout=self.timeout)
+        at_least(0, random=self.random or 0, seed=self.seed or 0)
         if self.program is not None or self.results is not None:
             return self.run_port()
         self.refuse_port_options()
         console = plain_console()
-        results = self.results_of_versions(console)
+        drawn = self.draw_cases(console)
+        results = self.results_of_versions(drawn, console)
         verify.show_results(results, console)
+        random_runs.show_drawn(drawn, console)
+        random_runs.write_cases({r.version: r.shrunk for r in results if r.shrunk}, console)
         run = verify.run_record(results)
         if self.json:
             files.write(self.json, json_text.to_json(run))
@@ -66,15 +82,32 @@ class Verify:
             raise InputError(f"nothing was verified: {results[0].name}: {results[0].reason}")
         return 1 if lines or any(result.failures for result in results) else 0
 
-    def results_of_versions(self, console: Console) -> list[Any]:
-        from microgpt_lab.verification import from_checkpoint, verify
+    def draw_cases(self, console: Console) -> "RandomCases":
+        """The random cases of this run: none with --case, --checkpoint or --results."""
+        from microgpt_lab.verification import random_cases
 
+        alone = self.case is not None or self.checkpoint or self.results
+        if alone and (self.random or self.seed is not None):
+            raise InputError("--random and --seed: leave --case, --checkpoint and --results out")
+        wanted = BY_DEFAULT if self.random is None else self.random
+        seed = random_cases.new_seed() if self.seed is None else self.seed
+        with console.status("drawing random cases: 01 computes their answers"):
+            wanted = 0 if alone else wanted
+            return random_cases.draw_cases(seed, wanted, self.random is not None)
+
+    def results_of_versions(self, drawn: "RandomCases", console: Console) -> list[Any]:
+        from microgpt_lab.verification import from_checkpoint, random_cases, verify
+
+        if self.write or self.check:
+            for name in ("checkpoint", "case"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"VERIFIED.md is about all golden vectors: leave --{name} out")
         if self.checkpoint:
-            if self.write or self.check:
-                raise InputError("VERIFIED.md is about the golden vectors: leave --checkpoint out")
             return from_checkpoint.run_all(self.checkpoint, self.versions, self.jobs)
         with console.status("running the checks: all versions take a minute or two"):
-            return list(verify.run_all(self.versions, self.jobs))
+            if self.case is None:
+                return list(verify.run_all(self.versions, self.jobs, "", drawn))
+            return verify.run_case(random_cases.find_case(self.case), self.versions, self.jobs)
 
     def pages(self, run: dict[str, Any], console: Console) -> list[str]:
         """Write or check the pages, as asked; returns the failures of the check."""
@@ -97,8 +130,6 @@ class Verify:
                 raise InputError(f"--{name} is for a port: give --program or --results too")
 
     def run_port(self) -> int:
-        from microgpt_lab.verification import port_recipe, vectors
-
         if self.versions or (self.program is not None and self.results is not None):
             raise InputError("verify takes versions, or --program, or --results")
         for name in ("checkpoint", "write", "check"):
@@ -106,22 +137,42 @@ class Verify:
                 raise InputError(f"--{name} is for versions: leave it out with a port")
         if self.results is not None and (self.first or self.watch):
             raise InputError("--first and --watch run a program: give --program")
-        cases = vectors.read_vectors()
-        if self.recipe is not None:
-            cases = port_recipe.recipe_cases(self.recipe, cases)
+        if self.recipe is not None and self.random:
+            raise InputError("--random draws other recipes: leave it or --recipe out")
+        cases = self.cases_for_port()
         return self.watch_port(cases) if self.watch else self.check_port(cases)
+
+    def cases_for_port(self) -> list[Any]:
+        """The golden cases; or one case, or those of one recipe, if asked."""
+        from microgpt_lab.verification import port_recipe, random_cases, vectors
+
+        if self.case is not None and self.recipe is not None:
+            raise InputError("--case is one case, --recipe all of a recipe: leave one out")
+        if self.case is not None:
+            return [random_cases.find_case(self.case)]
+        golden = vectors.read_vectors()
+        if self.recipe is None:
+            return golden
+        return port_recipe.recipe_cases(self.recipe, golden, self.seed)
 
     def check_port(self, cases: list[Any]) -> int:
         """Check the port once: show the report, write what was asked -> the exit status."""
-        from microgpt_lab.verification import port_page, port_report, ports
+        from microgpt_lab.verification import port_page, port_report, ports, random_runs
 
-        if self.program is not None:
-            replies = ports.run_program(self.program, cases, self.timeout, self.first)
-        else:
-            assert self.results is not None
+        console, drawn, left = plain_console(), None, 0
+        if self.results is not None:
             replies = ports.read_results(self.results, cases)
-        report = port_report.make(replies, left=len(cases) - len(replies))
-        port_report.show(report, plain_console())
+        else:
+            assert self.program is not None
+            replies = ports.run_program(self.program, cases, self.timeout, self.first)
+            left = len(cases) - len(replies)
+            if self.recipe is None and not any(reply.failed for reply in replies):
+                drawn = self.draw_cases(console)
+                replies += random_runs.ask_port(self.program, replies, drawn, self.timeout)
+        report = port_report.make(replies, left=left)
+        port_report.show(report, console)
+        if self.program is not None and drawn is not None:
+            random_runs.show_port(self.program, replies, drawn, self.timeout, console)
         if self.json:
             files.write(self.json, json_text.to_json(port_report.record(report)))
         if self.report:

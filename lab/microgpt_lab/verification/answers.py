@@ -17,8 +17,7 @@ from microgpt_lab.verification.checks import FIRST_STEPS, Finding, compare, fail
 
 
 def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterator[tuple[str, Case]]:
-    """A version's answer to a case, computed step by step: yields (check, answer so far) in
-    the order of the checks. A generator, so that the caller can stop early."""
+    """Yield (check, answer so far) in the order of the checks; the caller can stop early."""
     shared = shared_by(module)
     config = shared.Config(**case["config"])
     tokenizer, start = shared.Tokenizer(case["letters"]), Snapshot(**case["start"])
@@ -28,7 +27,8 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
         yield "stream", answer
     if case["steps"]:
         state = module.create(config, start, dtype=dtype, **options)
-        todo = list(shared.batches(config, tokenizer, case["documents"], start.step))
+        every = shared.batches(config, tokenizer, case["documents"], start.step)
+        todo = list(islice(every, case["steps"]))
         batch = todo[0][0]
         answer["logits"] = [np.asarray(module.logits(state, t[:-1])).tolist() for t in batch]
         yield "logits", answer
@@ -41,7 +41,7 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
             yield "order", answer
         # Train the same state: if loss_and_grads has changed it, the losses show that.
         losses: list[float] = []
-        answer["after"], steps = {}, iter(todo[: case["steps"]])
+        answer["after"], steps = {}, iter(todo)
         for until in (*vectors.KEPT, case["steps"]):
             more = islice(steps, until - len(losses))
             losses += [float(loss) for loss in module.train(state, more)]

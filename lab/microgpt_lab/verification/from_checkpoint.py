@@ -1,19 +1,16 @@
 """Check versions against 01 from a checkpoint of a run, whichever version wrote it."""
 
-import json
 import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import microgpt
 from microgpt import Config
 
 from microgpt_lab.runs import documents, run_folder
 from microgpt_lab.runs.checkpoints import Checkpoint
-from microgpt_lab.verification import vectors, verify
+from microgpt_lab.verification import random_cases, vectors, verify
 from microgpt_lab.verification.cases import Case
 
 STEPS = 20
@@ -47,7 +44,7 @@ def case_of(checkpoint: Checkpoint) -> Case:
         "count": NAMES,
         "uniforms": [rng.random() for _ in range(NAMES * (config.block_size + 1))],
     }
-    case["zero_gradients"] = zero_gradients(case)
+    case["zero_gradients"] = random_cases.zero_gradients(case)
     return case | {"answer": vectors.solve(case)}
 
 
@@ -73,20 +70,6 @@ def start_of(checkpoint: Checkpoint) -> dict[str, Any]:
     return lists | {"step": step}
 
 
-def zero_gradients(case: Case) -> list[str]:
-    """The weights, by the end of their names, whose gradient in the first batch is zero."""
-    config, snapshot = vectors.question(case)
-    tokenizer = microgpt.Tokenizer(case["letters"])
-    batch, _ = next(microgpt.batches(config, tokenizer, case["documents"], snapshot.step))
-    _, gradients = microgpt.loss_and_grads(microgpt.create(config, snapshot), batch)
-    zero = {name.split(".")[-1] for name, rows in gradients.items() if not any(map(any, rows))}
-    return sorted(zero)
-
-
 def run_all(path: Path, names: Sequence[str], jobs: int) -> list[verify.VersionResult]:
     """The results of versions from a run's newest checkpoint, or from one checkpoint."""
-    case = case_of(run_folder.load(path))
-    with tempfile.TemporaryDirectory() as folder:
-        cases = Path(folder) / "cases.json"
-        cases.write_text(json.dumps([case]))
-        return list(verify.run_all(names, jobs, str(cases)))
+    return verify.run_case(case_of(run_folder.load(path)), names, jobs)

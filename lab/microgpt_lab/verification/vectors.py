@@ -150,11 +150,12 @@ def solve(case: Case, inner: bool = True) -> Case:
     tokenizer = Tokenizer(case["letters"])
     answer: Case = {}
     if case["steps"]:
-        todo = list(microgpt.batches(config, tokenizer, case["documents"], start.step))
+        every = microgpt.batches(config, tokenizer, case["documents"], start.step)
+        todo = list(islice(every, case["steps"]))
         answer |= (first_batch if inner else outside)(config, start, todo[0][0])
         refuse_zeros(case, answer["gradients"])
         state, losses, after = microgpt.create(config, start), [], {}
-        for loss in microgpt.train(state, islice(todo, case["steps"])):
+        for loss in microgpt.train(state, todo):
             losses.append(loss)
             if len(losses) in KEPT:
                 after[str(len(losses))] = microgpt.export(state)._asdict()

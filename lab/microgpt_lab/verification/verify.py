@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,11 +17,15 @@ from rich.console import Console
 from rich.text import Text
 
 from microgpt_lab.base import machine
-from microgpt_lab.base.versions import ROOT, Version, pick
+from microgpt_lab.base.versions import REFERENCE, ROOT, Version, pick
 from microgpt_lab.verification import answers, checks, child, diagnosis, output, vectors
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import COLUMNS, Finding
+from microgpt_lab.verification.random_cases import RandomCases
+from microgpt_lab.verification.sensitivity import tolerates
+from microgpt_lab.verification.shrinking import Shrunk, shrink
 
+SHRINKING = 20.0  # seconds to make a failing random case smaller
 WIDTH = 21  # of the table's first column: all columns together have 80
 
 
@@ -35,6 +40,8 @@ class VersionResult:
     reason: str = ""  # why it did not run
     diagnosis: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    random_findings: list[Finding] = field(default_factory=list)
+    shrunk: Shrunk | None = None  # the smallest random case that it fails
 
     @property
     def name(self) -> str:
@@ -42,7 +49,7 @@ class VersionResult:
 
     @property
     def failures(self) -> list[Finding]:
-        return [f for f in self.findings if not f.passed]
+        return [f for f in (*self.findings, *self.random_findings) if not f.passed]
 
     def worst(self, check: str) -> Finding | None:
         """Of that check: the first failure if there is one, else the largest difference."""
@@ -80,63 +87,128 @@ def cases_for(variant: str, path: str = "") -> list[Case]:
     return cases
 
 
-def run_version(version: Version, cases: str = "") -> list[VersionResult]:
+def run_version(version: Version, cases: str = "", drawn: str = "") -> list[VersionResult]:
     """All results of one version, made in a process of its own."""
     results = results_of(version)
     if version.missing:
         return results
-    values, last_words = child.run_module(version, "microgpt_lab.verification.verify", cases)
-    for index, fields in values:
+    module = "microgpt_lab.verification.verify"
+    values, last_words = child.run_module(version, module, cases, drawn)
+    for index, kind, value in values:
         result = results[index]
-        if "about" in fields:
-            result.about, result.diagnosis = fields["about"], fields["diagnosis"]
+        if kind == "end":
+            result.about, result.reason, result.diagnosis = value
+        elif kind == "shrunk":
+            result.shrunk = Shrunk(**value)
         else:
-            worst = math.inf if fields["worst"] is None else fields["worst"]
-            result.findings.append(Finding(**fields | {"worst": worst}))
+            worst = math.inf if value["worst"] is None else value["worst"]
+            finding = Finding(**value | {"worst": worst})
+            (result.random_findings if kind == "random" else result.findings).append(finding)
     for result in results:
-        if not result.about:  # its process ended before this result was complete
+        if not (result.about or result.reason):  # its process ended before it was complete
             result.findings.append(checks.failure("-", "error", "its process", last_words))
     return results
 
 
-def run_all(names: Sequence[str], jobs: int, cases: str = "") -> Iterator[VersionResult]:
+def run_all(
+    names: Sequence[str], jobs: int, cases: str = "", drawn: RandomCases | None = None
+) -> Iterator[VersionResult]:
     """The results of the named versions (none: all), in order, `jobs` versions at a time.
 
-    `cases`: a file with cases to take instead of the golden vectors. Raises InputError if
-    there is no version or no case.
+    `cases`: a file with cases to take instead of the golden vectors; `drawn`: random cases
+    to take too. Raises InputError if there is no version or no case.
     """
     picked = pick(names)
     if not picked:
         raise InputError(f"there is no version in {str(ROOT)!r}: nothing to verify")
     cases_for("", cases)
-    with ThreadPoolExecutor(jobs) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        path = str(Path(folder) / "random.json") if drawn and drawn.drawn else ""
+        if drawn and path:
+            drawn.write(path)
         most_first = sorted(picked, key=lambda version: -len(results_of(version)))
-        done = {version.name: pool.submit(run_version, version, cases) for version in most_first}
+        done = {v.name: pool.submit(run_version, v, cases, path) for v in most_first}
         for version in picked:
             yield from done[version.name].result()
 
 
+def run_case(case: Case, names: Sequence[str], jobs: int) -> list[VersionResult]:
+    """The results of the named versions (none: all) in this case alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cases.json"
+        path.write_text(json.dumps([case]), "utf-8")
+        return list(run_all(names, jobs, str(path)))
+
+
 @np.errstate(all="ignore")  # what is not finite is a finding, not a warning
-def serve_version(name: str, cases: str = "") -> Iterator[Any]:
-    """In the process of one version: yields (number of the result, a finding's fields), and
-    for each result at last (number, what the version says of itself and the diagnosis)."""
+def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
+    """In the process of one version: yields (number of the result, kind, value). The kinds
+    are "golden" and "random" with a finding's fields, "shrunk" with a case, and at last for
+    each result "end" with what the version says of itself, why it did not run, and the
+    diagnosis."""
     (version,) = pick([name])
-    module = version.load()
+    module, shrunk = version.load(), False
     for index, result in enumerate(results_of(version)):
         options = version.variants.get(result.variant, {})
-        answered: dict[str, Case] = {}
+
+        def ask(
+            case: Case, dtype: str = result.dtype, options: dict[str, Any] = options
+        ) -> diagnosis.Answered:
+            answered: dict[str, Case] = {}
+            findings = list(answers.run_checks(module, case, dtype, options, answered))
+            answer = diagnosis.plain(answered.get(case["id"], {}))
+            return diagnosis.Answered(case, answer, findings, dtype)
+
         replies = []
         for case in cases_for(result.variant, cases):
-            findings = []
-            for finding in answers.run_checks(module, case, result.dtype, options, answered):
-                findings.append(finding)
-                worst = finding.worst if math.isfinite(finding.worst) else None
-                yield index, finding.fields() | {"worst": worst}
-            answer = diagnosis.plain(answered.get(case["id"], {}))
-            replies.append(diagnosis.Answered(case, answer, findings, result.dtype))
+            if not cases or tolerates(case, result.dtype):
+                replies.append(ask(case))
+                yield from ((index, "golden", plain(f)) for f in replies[-1].findings)
+        if not replies:
+            reason = f"the case is too sensitive to rounding for {result.dtype}"
+            yield index, "end", ("", reason, [])
+            continue
+        smaller = not shrunk and not any_failed(replies)
+        for kind, value, reply in serve_random(result, ask, drawn, smaller):
+            shrunk = shrunk or kind == "shrunk"
+            replies += [reply] if reply else []
+            yield index, kind, value
         config, start = vectors.question(replies[0].case)
         about = module.about(module.create(config, start, dtype=result.dtype, **options))
-        yield index, {"about": about, "diagnosis": diagnosis.diagnose(replies, name)}
+        yield index, "end", (about, "", diagnosis.diagnose(replies, name))
+
+
+Ask = Callable[[Case], diagnosis.Answered]
+
+
+def serve_random(
+    result: VersionResult, ask: Ask, path: str, smaller: bool
+) -> Iterator[tuple[str, Any, diagnosis.Answered | None]]:
+    """Yields (kind, value, reply for the diagnosis) of the random cases. `smaller`: whether
+    to look for the smallest case that fails. 01 made the answers, so it is not asked."""
+    if not path or result.version == REFERENCE:
+        return
+    drawn, failing = RandomCases.read(path), None
+    if result.variant and not drawn.explicit:
+        return
+    for one in drawn.of(result.dtype):
+        reply = ask(one.case)
+        yield from (("random", plain(f), None) for f in reply.findings)
+        if reply.failed and failing is None:
+            failing = one.number
+    if failing is not None and smaller:
+        small = shrink(failing, drawn.seed, result.dtype, lambda c: ask(c).failed, SHRINKING)
+        yield "shrunk", vars(small), ask(small.case)
+
+
+def any_failed(replies: Sequence[diagnosis.Answered]) -> bool:
+    return any(reply.failed for reply in replies)
+
+
+def plain(finding: Finding) -> dict[str, Any]:
+    """A finding's fields for JSON, which has no infinity: null instead."""
+    worst = finding.worst if math.isfinite(finding.worst) else None
+    return finding.fields() | {"worst": worst}
 
 
 # ---------------------------------------------------------------- Showing
@@ -161,8 +233,11 @@ def show_results(results: Sequence[VersionResult], console: Console) -> None:
         where = f"{result.name} {result.dtype}"
         if result.reason:
             output.print_line(console, "–", "yellow", f"{where}: not run: {result.reason}")
-        for finding in result.failures[:3]:
+        golden = [f for f in result.failures if f in result.findings]
+        for finding in golden[:3] or result.failures[:1]:
             output.print_failure(console, f"{where}: {finding.check}: {finding.line()}")
+        if result.shrunk:
+            output.print_explanation(console, result.shrunk.sentence(SHRINKING))
         for line in result.diagnosis:
             output.print_explanation(console, line)
 
@@ -185,6 +260,7 @@ def run_record(results: Sequence[VersionResult]) -> dict[str, Any]:
                 "about": result.about,
                 "reason": result.reason,
                 "checks": {check: check_record(result, check) for check in COLUMNS},
+                "random_cases": len({f.case for f in result.random_findings}),
                 "failures": [f.fields() for f in result.failures],
                 "diagnosis": result.diagnosis,
             }
