@@ -135,6 +135,37 @@ def test_the_lower_bound_is_the_longer_of_computing_and_moving():
     assert lower_bound.seconds(wide, rates, "float64") == pytest.approx(1.2e-4)
 
 
+def test_half_of_what_is_moved_must_fit_in_a_level():
+    """6000 bytes, half of them read: they fit in the faster level of 4000 bytes."""
+    rates = {"operations": {"float32": 1e9}, "bytes": {"4000": 1e9, "8000": 1e8}}
+    assert lower_bound.seconds(lower_bound.Work(0, 1500), rates, "float32") == pytest.approx(6e-6)
+
+
+def test_a_rate_is_that_of_the_fastest_run(monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+    clock, durations = Clock(), iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(lower_bound, "time", clock)
+
+    def kernel():
+        clock.now += next(durations)
+
+    assert lower_bound.fastest(kernel, budget=0.0) == 1.0
+
+
+def test_rates_count_what_the_kernels_do(monkeypatch):
+    """Kernels of one second each: a copy reads each byte and writes it, and a product has a
+    multiplication and an addition for each pair of numbers."""
+    monkeypatch.setattr(lower_bound, "fastest", lambda kernel, budget: 1.0)
+    found = lower_bound.measure_rates()
+    assert found["operations"] == dict.fromkeys(("float32", "float64"), 2 * 256**3)
+    assert all(rate == 2 * size for size, rate in found["bytes"].items())
+
+
 def test_of_two_calibrations_each_higher_rate_is_taken():
     one, two = {"operations": {"a": 1, "b": 5}}, {"operations": {"a": 2, "b": 4}}
     assert lower_bound.higher(one, two) == {"operations": {"a": 2, "b": 5}}
