@@ -111,6 +111,9 @@ def test_the_lower_bound_grows_by_exactly_what_is_added():
     # residuals, activation, Adam
     layer = 72 * C * C + 12 * C + 10 * H + 16 * C + 4 * C + 12 * C + 13 * 12 * C * C
     assert twice == 2 * layer
+    # without any layer: lm_head, one norm, three sums of the stream, the softmax of the loss, Adam
+    rest = 6 * C * 27 + 8 * C + 3 * C + 5 * 27 + 13 * (2 * 27 + 16) * C
+    assert count(1) - 2 * layer == rest
     # one more letter, in two matrices: one product a token, softmax, Adam
     letter = lower_bound.count(config, 28, [5]).operations - count(5)
     assert letter == 5 * (6 * C + 5) + 2 * 13 * C

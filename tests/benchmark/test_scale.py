@@ -92,6 +92,7 @@ def test_a_step_takes_as_long_as_the_worker_with_the_most_targets():
     uneven = scale.step(SCALED, 27, [16, 1], 2, False, CLUSTER)
     assert uneven.compute > even.compute
     assert uneven.exchange == even.exchange
+    assert scale.step(SCALED, 27, [1, 16], 2, False, CLUSTER) == uneven
 
 
 def test_for_wide_models_the_efficiency_depends_on_the_tokens_alone():

@@ -48,13 +48,15 @@ def test_probabilities_are_those_with_which_names_are_drawn(how):
     """With three letters and a block of three, all names can be counted: their probabilities sum to
     one, and each name comes up as often as its probability says."""
     config = microgpt.Config(
-        n_embd=4, n_head=2, block_size=3, init_std=1.0, zero_init=False, steps=5
+        n_embd=4, n_head=2, block_size=3, init_std=0.3, zero_init=False, steps=5
     )
     plan = checkpoints.RunPlan("seed", config, 1, "gone", "0", "abc", 0.0)
     rng = microgpt.random.Random(2)
     checkpoint = checkpoints.before_first_step(plan, rng, "01_pure_python")
     drawn = sample.draw_names(checkpoint, replace(how, seed=5), 4000, None)
     shares = {n.name: n.probability for n in drawn}
+    assert max(map(len, shares)) == 3  # a full block, whose end is not drawn
+    assert max(shares.values()) < 0.9  # names differ
     assert sum(shares.values()) == pytest.approx(1, abs=0.02)
     for name, p in shares.items():
         found = sum(n.name == name for n in drawn) / 4000

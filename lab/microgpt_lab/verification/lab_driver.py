@@ -49,9 +49,10 @@ def start(folder: str, tests: list[str], said: Any) -> int:
 
 
 def main() -> None:
-    """sys.argv: how many processes at a time, and [[folder, [test, …]], …] as JSON. Prints a line
-    of JSON for each that ended: its number, exit status, processor seconds, what pytest printed."""
-    jobs, todo = int(sys.argv[1]), list(enumerate(json.loads(sys.argv[2])))
+    """sys.argv has the number of processes at a time; the input has [[folder, [test, …]], …] as
+    JSON. Prints a line of JSON for each that ended: its number, exit status, processor seconds, and
+    what pytest printed."""
+    jobs, todo = int(sys.argv[1]), list(enumerate(json.load(sys.stdin)))
     for name in SLOW_IMPORTS:
         with contextlib.suppress(ImportError):
             __import__(name)

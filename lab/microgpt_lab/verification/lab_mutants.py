@@ -159,12 +159,16 @@ def drive(
     tasks: Sequence[tuple[str, list[str]]], jobs: int
 ) -> Iterator[tuple[int, int, float, str]]:
     """Start the script that runs the tests, and yield the lines that it prints."""
-    command = [sys.executable, lab_driver.__file__, str(jobs), json.dumps(tasks)]
+    command = [sys.executable, lab_driver.__file__, str(jobs)]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     environment = os.environ | threads | {"PYTEST_ADDOPTS": ""}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as driver:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=environment) as driver:
+        assert driver.stdin
         assert driver.stdout
         try:
+            driver.stdin.write(json.dumps(tasks))
+            driver.stdin.close()
             for line in driver.stdout:
                 number, status, seconds, said = json.loads(line)
                 yield number, status, seconds, said
