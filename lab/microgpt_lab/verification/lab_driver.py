@@ -17,7 +17,7 @@ SLOW_IMPORTS = (
     "rich.console", "rich.progress", "rich.table", "tyro", "safetensors.numpy", "jsonschema",
     "multiprocessing.forkserver", "microgpt",
 )  # fmt: skip
-OPTIONS = ("-x", "-q", "-rf", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist")
+OPTIONS = ("-x", "-q", "-rf", "--tb=line", "-p", "no:cacheprovider")
 
 
 def run_tests(folder: str, tests: list[str]) -> int:

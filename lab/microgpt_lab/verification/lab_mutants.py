@@ -161,7 +161,9 @@ def drive(
     """Start the script that runs the tests, and yield the lines that it prints."""
     command = [sys.executable, lab_driver.__file__, str(jobs)]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    environment = os.environ | threads | {"PYTEST_ADDOPTS": ""}
+    # pytest's plugins take longer to start than most tests, and no test of the lab needs one
+    alone = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment = os.environ | threads | alone
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes, env=environment) as driver:
         assert driver.stdin
