@@ -9,11 +9,13 @@ edit is *killed* if one of them fails.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -128,12 +130,10 @@ def copy_tree(folder: Path, mutant: LabMutant | None) -> None:
 
 
 def run_mutants(mutants: Sequence[LabMutant], jobs: int) -> Iterator[tuple[LabVerdict, float]]:
-    """(verdict, processor seconds) of each mutant, as each ends. First the tests run on the lab
-    as it is. Raises InputError if an edit does not fit or a test fails without any edit."""
+    """(verdict, processor seconds) of each mutant, as each ends. The tests run on the lab as it
+    is, too. Raises InputError if an edit does not fit or a test fails without any edit."""
     if not hasattr(os, "fork"):
         raise InputError("the mutants of the lab need fork(): run them on Linux or macOS")
-    sources = [mutant.source for mutant in mutants]
-    assert len(sources) == len(mutants)
     with tempfile.TemporaryDirectory() as name:
         folders = [Path(name) / f"{number:03}" for number in range(len(mutants) + 1)]
         every_test = sorted({test for mutant in mutants for test in mutant.tests})
@@ -155,17 +155,16 @@ def first_failure(said: str) -> str:
     return next((line for line in lines if line.startswith(("FAILED", "ERROR"))), lines[-1])
 
 
-def drive(
-    tasks: Sequence[tuple[str, list[str]]], jobs: int
-) -> Iterator[tuple[int, int, float, str]]:
-    """Start the script that runs the tests, and yield the lines that it prints."""
+def drive(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, int, float, str]]:
+    """Start the script that runs the tests -> (number, exit status, processor seconds, what pytest
+    printed) of each task, as each ends."""
     command = [sys.executable, lab_driver.__file__, str(jobs)]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     # pytest's plugins take longer to start than most tests, and no test of the lab needs one
     alone = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment = os.environ | threads | alone
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=environment) as driver:
+    with subprocess.Popen(command, **pipes, env=environment, start_new_session=True) as driver:
         assert driver.stdin
         assert driver.stdout
         try:
@@ -175,7 +174,8 @@ def drive(
                 number, status, seconds, said = json.loads(line)
                 yield number, status, seconds, said
         finally:
-            driver.terminate()
+            with suppress(ProcessLookupError):  # after Ctrl-C no test goes on alone
+                os.killpg(driver.pid, signal.SIGTERM)
     if driver.returncode > 0:
         raise InputError(f"the tests could not be run: {lab_driver.__file__} has ended")
 
