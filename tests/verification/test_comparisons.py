@@ -3,6 +3,8 @@
 import copy
 import math
 
+import microgpt
+
 import pytest
 from microgpt_lab.verification import checks, mutants, verify
 
@@ -17,7 +19,7 @@ RIGHT = {
     "after": {"1": STATE},
     "names": ["anna"] * 1000,
 }
-CASE = {"id": "made up", "answer": RIGHT}
+CASE = {"id": "made up", "config": vars(microgpt.Config()), "answer": RIGHT}
 
 
 @pytest.fixture
