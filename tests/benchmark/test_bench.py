@@ -23,12 +23,16 @@ from microgpt_lab.benchmark import (
     sweeps,
     worker,
 )
+from rich.console import Console
 
 from bench_records import make_row
 from lab_helpers import NUMPY, Lab
 
 REFERENCE = versions.REFERENCE
 FOUND = versions.find()
+TINY = microgpt.Config(n_embd=8, n_head=2, steps=12)
+SMALL = microgpt.Config(n_embd=8, n_head=2, steps=6, batch_size=3)
+RATES = {"operations": {"float32": 1e10, "float64": 1e10}, "bytes": {"1": 1e13}}
 
 
 @pytest.fixture
@@ -51,12 +55,40 @@ def test_without_rates_a_row_has_no_lower_bound():
     assert found["tokens_per_second"] == 3.5
 
 
+def test_a_row_is_summarized_as_its_legend_says():
+    """Two threads, so the lower bound is half of that of one core: 2e5 operations at 1e10."""
+    row = make_row("02_a", 1.0, threads=2) | {"rounds": [1.0, 6.0, 2.0], "first_step": 5.0}
+    found = bench.summarize(row, RATES)
+    assert (found["step"], found["first_step_extra"], found["spread"]) == (2.0, 3.0, 2.0)
+    assert found["tokens_per_second"] == 3.5
+    assert found["lower_bound"] == pytest.approx(1e-5)
+    assert bench.summarize(row | {"first_step": 1.0}, RATES)["first_step_extra"] == 0
+
+
+def test_a_point_of_a_sweep_is_its_fastest_round():
+    point = {"rounds": [2.0, 1.0, 3.0], "operations": 1e10, "numbers_moved": 1}
+    sweep = {"curves": [{"dtype": "float32", "points": [point]}]}
+    (made,) = sweeps.summarize(sweep, RATES)["curves"][0]["points"]
+    assert (made["step"], made["lower_bound"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("step", "rounds"), [(0.001, []), (2.0, [2.0])])
+def test_the_first_training_is_a_round_only_where_a_step_is_slow(monkeypatch, step, rounds):
+    """In it everything is compiled, so its steps take longer than later ones."""
+
+    class Process:
+        def __init__(self, setup):
+            pass
+
+        def ask(self, request, **arguments):
+            return {"step": step, "workload_steps": 8}
+
+    monkeypatch.setattr(bench, "WorkerProcess", Process)
+    setup = setups.Setup(FOUND[NUMPY], options={"dtype": "float32"})
+    assert bench.start(setup, TINY, "seed").row["rounds"] == rounds
+
+
 # ---------------------------------------------------------------- Real processes
-
-
-TINY = microgpt.Config(n_embd=8, n_head=2, steps=12)
-SMALL = microgpt.Config(n_embd=8, n_head=2, steps=6, batch_size=3)
-RATES = {"operations": {"float32": 1e10, "float64": 1e10}, "bytes": {"1": 1e13}}
 
 
 @pytest.fixture
@@ -154,6 +186,40 @@ def test_the_time_of_a_step_is_the_time_of_the_steps_that_were_taken(monkeypatch
     monkeypatch.setattr(worker.time, "perf_counter", lambda: next(clock))
     assert one.take_steps(3) == {"step": 4.0 / (3 * len(one.workload))}
     assert taken == [batch for batch, _ in one.workload] * 3
+
+
+def test_a_step_is_timed_until_its_loss_is_there():
+    """A framework may still be computing a loss that it has yielded."""
+    one, awaited = new_worker(), []
+
+    class Loss(float):
+        def __float__(self):
+            awaited.append(self)
+            return 1.0
+
+    class Module:
+        def train(self, state, batches):
+            yield from (Loss(i) for i, _ in enumerate(batches))
+
+    one.module, one.workload = Module(), [([[0, 1]], 0.01)] * 3
+    one.take_steps(2)
+    assert awaited == [5.0]
+
+
+def test_tokens_are_the_targets_without_padding():
+    one = new_worker()
+    told = one.prepare_point(vars(SMALL), {}, False)
+    targets = [sum(len(tokens) - 1 for tokens in batch) for batch, _ in one.workload]
+    lengths = {len(tokens) for batch, _ in one.workload for tokens in batch}
+    assert len(lengths) > 1  # so there would be padding
+    assert told["tokens"] == sum(targets) / len(targets)
+
+
+def test_times_are_counted_from_the_start_of_the_process():
+    before = time.time()
+    told = worker.Worker(NUMPY, before).run(vars(TINY), {}, 3600.0)
+    assert 0 < told["start"] < told["start"] + told["first_step"] < told["names_after"]
+    assert told["names_after"] <= time.time() - before
 
 
 def test_names_are_those_of_the_whole_training_or_none():
@@ -342,3 +408,15 @@ def test_01_without_its_optimizations_computes_the_same_losses():
     assert {len(one.seconds) for one in timed} == {2}
     for one in timed:
         assert one.loss == pytest.approx(timed[0].loss, rel=1e-12)
+
+
+def test_the_ablation_s_first_row_is_one(capsys):
+    """Each row is its median over that of the first; after it, the fastest step."""
+    rows = [
+        ablation.TimedProgram("whole", [0.001, 0.003, 0.005], 2.0),
+        ablation.TimedProgram("without", [0.004, 0.006, 0.006], 2.0),
+    ]
+    ablation.show_programs(rows, Console(width=80, markup=False, highlight=False))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["whole", "3.0", "1.0", "1.00"] in lines
+    assert ["without", "6.0", "4.0", "2.00"] in lines

@@ -111,6 +111,9 @@ def test_the_lower_bound_grows_by_exactly_what_is_added():
     # residuals, activation, Adam
     layer = 72 * C * C + 12 * C + 10 * H + 16 * C + 4 * C + 12 * C + 13 * 12 * C * C
     assert twice == 2 * layer
+    # without any layer: lm_head, one norm, three sums of the stream, the softmax of the loss, Adam
+    rest = 6 * C * 27 + 8 * C + 3 * C + 5 * 27 + 13 * (2 * 27 + 16) * C
+    assert count(1) - 2 * layer == rest
     # one more letter, in two matrices: one product a token, softmax, Adam
     letter = lower_bound.count(config, 28, [5]).operations - count(5)
     assert letter == 5 * (6 * C + 5) + 2 * 13 * C
@@ -133,6 +136,37 @@ def test_the_lower_bound_is_the_longer_of_computing_and_moving():
     assert lower_bound.seconds(wide, rates, "float32") == pytest.approx(6e-5)
     # what exceeds the largest level moves at that level's speed
     assert lower_bound.seconds(wide, rates, "float64") == pytest.approx(1.2e-4)
+
+
+def test_half_of_what_is_moved_must_fit_in_a_level():
+    """6000 bytes, half of them read: they fit in the faster level of 4000 bytes."""
+    rates = {"operations": {"float32": 1e9}, "bytes": {"4000": 1e9, "8000": 1e8}}
+    assert lower_bound.seconds(lower_bound.Work(0, 1500), rates, "float32") == pytest.approx(6e-6)
+
+
+def test_a_rate_is_that_of_the_fastest_run(monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+    clock, durations = Clock(), iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(lower_bound, "time", clock)
+
+    def kernel():
+        clock.now += next(durations)
+
+    assert lower_bound.fastest(kernel, budget=0.0) == 1.0
+
+
+def test_rates_count_what_the_kernels_do(monkeypatch):
+    """Kernels of one second each: a copy reads each byte and writes it, and a product has a
+    multiplication and an addition for each pair of numbers."""
+    monkeypatch.setattr(lower_bound, "fastest", lambda kernel, budget: 1.0)
+    found = lower_bound.measure_rates()
+    assert found["operations"] == dict.fromkeys(("float32", "float64"), 2 * 256**3)
+    assert all(rate == 2 * size for size, rate in found["bytes"].items())
 
 
 def test_of_two_calibrations_each_higher_rate_is_taken():

@@ -63,6 +63,22 @@ def test_one_worker_sends_nothing_and_never_waits():
         assert alone.memory == 16 * scale.held(SCALED, 27, 1, False)
 
 
+def test_sharded_workers_gather_twice_and_scatter_once():
+    """Each of the three passes (n - 1) parts of n of each layer, and of all other weights."""
+    n, numbers = 4, scale.held(SCALED, 27, 1, False)
+    assert scale.messages(SCALED, 27, n, True) == (SCALED.n_layer + 1) * 3 * (n - 1)
+    assert scale.sent(SCALED, 27, n, True) == pytest.approx(3 * (n - 1) / n * numbers * 4)
+
+
+def test_a_speed_up_is_that_of_one_batch_for_all_workers():
+    """Without any network time, two workers take half as long, but for Adam, which each does."""
+    free = scale.Cluster(operations=1e9, bandwidth=1e30, latency=0.0)
+    found = list(scale.combinations(SCALED, 27, 7, [64], [1, 2], free))
+    gains = {(workers, sharded): gain for _, workers, sharded, _, gain in found}
+    assert gains[1, False] == 1
+    assert 1.5 < gains[2, False] < 2
+
+
 def test_the_overhead_is_the_same_for_any_number_of_workers():
     fixed = replace(CLUSTER, overhead=0.5)
     for workers in (1, 4):
@@ -76,6 +92,7 @@ def test_a_step_takes_as_long_as_the_worker_with_the_most_targets():
     uneven = scale.step(SCALED, 27, [16, 1], 2, False, CLUSTER)
     assert uneven.compute > even.compute
     assert uneven.exchange == even.exchange
+    assert scale.step(SCALED, 27, [1, 16], 2, False, CLUSTER) == uneven
 
 
 def test_for_wide_models_the_efficiency_depends_on_the_tokens_alone():

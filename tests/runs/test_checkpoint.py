@@ -83,6 +83,15 @@ def test_tensors_have_the_names_of_the_specification(path):
     assert names == weights | moments
 
 
+def test_each_moment_has_its_own_name_in_the_file(path):
+    """Other programs read the file too, so it is not enough that this one reads what it wrote."""
+    named, snapshot = safetensors.numpy.load(path.read_bytes()), a_checkpoint().snapshot
+    for name in snapshot.weights:
+        assert np.array_equal(named[name], snapshot.weights[name])
+        assert np.array_equal(named[f"first_moment.{name}"], snapshot.first_moment[name])
+        assert np.array_equal(named[f"second_moment.{name}"], snapshot.second_moment[name])
+
+
 def test_the_random_stream_continues(path):
     rng = random.Random(1)
     microgpt.initial(CONFIG, 4, rng)

@@ -1,6 +1,8 @@
 """`microgpt compare`: each version in a process of its own, and what is measured there."""
 
 import functools
+import io
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -8,7 +10,7 @@ from dataclasses import replace
 import microgpt
 
 import pytest
-from microgpt_lab.base import versions
+from microgpt_lab.base import machine, versions
 from microgpt_lab.runs import compare, worker
 
 from lab_helpers import NUMPY, SMALL
@@ -171,6 +173,51 @@ def test_the_time_of_a_step_is_right_also_where_many_are_taken_at_once(monkeypat
     assert losses == [1.0] * 200
     assert worker.seconds_a_step(windows, 200) == pytest.approx(1e-3, rel=0.1)
     assert first - before == pytest.approx(0.051, abs=0.002)
+
+
+def test_a_row_has_the_figures_of_its_legend(capsys):
+    """Mean of the last 50 losses, largest difference at any step, µs, MiB, lines of code."""
+    version, losses = versions.find()[NUMPY], [float(step) for step in range(200)]
+    apart = [*losses[:100], 100.5, *losses[101:]]
+    rows = [
+        compare.ComparisonRow(version, result=worker.Result(
+            "", numbers, [], 2.5, 1.0, 1.234567, 4.0, 3.0, 64 * 2**20
+        ))
+        for numbers in (losses, apart)
+    ]  # fmt: skip
+    compare.show_table(rows, compare.Console(width=120, markup=False, highlight=False))
+    _, one, other = capsys.readouterr().out.splitlines()
+    lines = compare.code_lines_of(version.path.read_text())
+    rest = ["1,234,567", "1.0", "s", "4.0", "s", "64", str(lines)]
+    assert one.split() == [NUMPY, "174.5000", "2.5000", "=", *rest]
+    assert other.split() == [NUMPY, "174.5000", "2.5000", "5e-01", *rest]
+
+
+def test_evaluate_0_means_all_held_out_documents(tmp_path, monkeypatch):
+    """There are more than the default of 1,000."""
+    data, counts = tmp_path / "x.txt", []
+    words = itertools.product("abcdefghijkl", repeat=3)
+    data.write_text("".join(f"{''.join(word)}\n" for word in words))
+    monkeypatch.setattr(
+        worker.documents, "nats_a_character", lambda *given: counts.append(len(given[-1])) or 1.0
+    )
+    config = vars(microgpt.Config(n_embd=8, n_head=2, steps=1))
+    for evaluate in (0, 7):
+        request = worker.Request(NUMPY, config, 42, str(data), 0.9, evaluate, 0, {}, 0.0)
+        assert worker.train_and_measure(request).held_out == 1.0
+    assert counts == [12**3 * 9 // 10, 7]
+
+
+def test_a_step_is_the_median_of_the_windows_after_the_warm_up():
+    """Of 50 steps: 10 slow ones of warm-up, then 20 of 0.1 s, and 10 of 1 s at last."""
+    windows = [(1, 0.0), (11, 10.0), (21, 11.0), (31, 12.0), (41, 22.0)]
+    assert worker.seconds_a_step(windows, 50) == pytest.approx(0.1)
+
+
+def test_the_peak_memory_is_what_linux_says_in_units_of_1024_bytes(monkeypatch):
+    status = "VmPeak:\t  99 kB\nVmHWM:\t    2048 kB\n"
+    monkeypatch.setattr(machine, "open", lambda *_, **__: io.StringIO(status), raising=False)
+    assert machine.peak_memory() == 2**21
 
 
 def test_comments_blank_lines_and_docstrings_are_not_lines_of_code():

@@ -63,6 +63,29 @@ def test_data_that_have_changed_since_the_checkpoint_are_refused(tmp_path):
         documents.prepare(Config(), str(tmp_path / "x.txt"), 42, 0.1, microgpt.SHA256["names"])
 
 
+def test_the_held_out_names_are_always_these():
+    """All held-out losses of this project are on the same names, so the split may never change."""
+    _, held_out = documents.split(DOCS, 0.1)
+    assert held_out[:5] == ["evander", "grady", "ayon", "sarenity", "jaydynn"]
+    assert (len(held_out), held_out[-1]) == (2968, "marquel")
+
+
+def test_the_alphabet_is_that_of_all_documents(tmp_path):
+    """Each letter but a stands in one document only, and half of the documents are held out."""
+    (tmp_path / "x.txt").write_text("".join(f"a{letter}\n" for letter in "bcdefghi"))
+    docs = documents.prepare(Config(), str(tmp_path / "x.txt"), 42, 0.5)
+    assert len(docs.held_out) == 4
+    assert "".join(docs.tokenizer.letters) == "abcdefghi"
+
+
+def test_a_document_is_cut_if_its_end_does_not_fit():
+    docs, config = ["abc", "abcd", "abcde"], Config(block_size=4)
+    tokenizer = microgpt.Tokenizer(docs)
+    (batch, _), *_ = microgpt.batches(replace(config, batch_size=3), tokenizer, docs)
+    without_end = sum(tokens[-1] != tokenizer.bos for tokens in batch)
+    assert documents.count_cut(config, docs) == without_end == 2
+
+
 # ---------------------------------------------------------------- The held-out loss
 
 

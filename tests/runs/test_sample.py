@@ -48,13 +48,15 @@ def test_probabilities_are_those_with_which_names_are_drawn(how):
     """With three letters and a block of three, all names can be counted: their probabilities sum to
     one, and each name comes up as often as its probability says."""
     config = microgpt.Config(
-        n_embd=4, n_head=2, block_size=3, init_std=1.0, zero_init=False, steps=5
+        n_embd=4, n_head=2, block_size=3, init_std=0.3, zero_init=False, steps=5
     )
     plan = checkpoints.RunPlan("seed", config, 1, "gone", "0", "abc", 0.0)
     rng = microgpt.random.Random(2)
     checkpoint = checkpoints.before_first_step(plan, rng, "01_pure_python")
     drawn = sample.draw_names(checkpoint, replace(how, seed=5), 4000, None)
     shares = {n.name: n.probability for n in drawn}
+    assert max(map(len, shares)) == 3  # a full block, whose end is not drawn
+    assert max(shares.values()) < 0.9  # names differ
     assert sum(shares.values()) == pytest.approx(1, abs=0.02)
     for name, p in shares.items():
         found = sum(n.name == name for n in drawn) / 4000
@@ -66,6 +68,17 @@ def test_top_k_one_always_draws_the_most_likely_letter(lab, run):
     made = sampled(lab, run, "-n", 5, "--top-k", 1)["names"]
     assert len({n["name"] for n in made}) == 1
     assert made[0]["probability"] == pytest.approx(1)
+
+
+def test_top_p_keeps_the_token_that_crosses_the_line():
+    """Probabilities 0.5, 0.3, 0.15, 0.05 at temperature 0.5: the first two reach 0.7 together."""
+    temperature, p = 0.5, [0.15, 0.5, 0.05, 0.3]
+    row = [temperature * math.log(x) for x in p]
+    expected = {0.1: {1}, 0.49: {1}, 0.7: {1, 3}, 0.81: {0, 1, 3}, 1.0: {0, 1, 2, 3}}
+    for top_p, kept in expected.items():
+        how = sample.SamplingOptions(top_p=top_p)
+        (left,) = sample.restricted(lambda tokens: [row], temperature, how)([0])
+        assert {i for i, z in enumerate(left) if z > -math.inf} == kept
 
 
 def test_a_lower_temperature_makes_likely_letters_likelier(lab, run):
@@ -106,6 +119,14 @@ def test_without_the_data_it_says_that_this_is_unknown(lab, run, tmp_path):
     assert lab("sample", tmp_path / "x.safetensors") == 0
     assert "whether they are new is unknown" in lab.out
     assert sampled(lab, tmp_path / "x.safetensors")["shares"] == {}
+
+
+def test_with_other_data_it_says_that_this_is_unknown(lab, run, tmp_path):
+    checkpoint = run_folder.load(run)
+    (tmp_path / "other.txt").write_text("anna\nbea\n")
+    plan = replace(checkpoint.plan, data=str(tmp_path / "other.txt"))
+    checkpoints.write_checkpoint(tmp_path / "x.safetensors", replace(checkpoint, plan=plan))
+    assert {n["known"] for n in sampled(lab, tmp_path / "x.safetensors")["names"]} == {None}
 
 
 def test_the_table_fits_a_terminal(lab, run):

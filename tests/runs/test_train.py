@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from pathlib import Path
 import microgpt
 
 import pytest
-from microgpt_lab.runs import checkpoints, documents, run_folder
+from microgpt_lab.base import plots, terminal
+from microgpt_lab.runs import checkpoints, documents, progress, run_folder
 from microgpt_lab.verification import vectors
 from resuming import resume_in_silence
 
@@ -142,6 +144,65 @@ def test_each_line_fits_a_terminal(lab, short, tmp_path, monkeypatch):
     assert len(told) > 8
     assert max(map(len, told)) <= 80
     assert "\x1b" not in lab.out
+
+
+# ---------------------------------------------------------------- What is measured and printed
+
+
+def test_evaluate_0_means_all_held_out_documents(lab, tmp_path):
+    """There are more than the default of 1,000."""
+    data, run = tmp_path / "x.txt", tmp_path / "run"
+    words = itertools.product("abcdefghijkl", repeat=3)
+    data.write_text("".join(f"{''.join(word)}\n" for word in words))
+    few = ["--data", data, "--held-out", 0.9, "--steps", 2, "--evaluate", 0]
+    assert lab("train", "02", *SMALL, *few, "--out", run) == 0
+    assert "on 1,555 of 1,555 held-out names" in lab.out
+    final = [record for record in run_folder.read_log(run) if "held_out" in record][-1]
+    assert final["names"] == 12**3 * 9 // 10
+
+
+def test_the_held_out_loss_is_that_of_the_last_weights_on_the_first_held_out_documents(
+    lab, short, names, tmp_path
+):
+    run, module = tmp_path / "run", lab_helpers.module_of(NUMPY)
+    assert lab("train", "02", *short, "--out", run) == 0
+    last = checkpoints.read_checkpoint(run_folder.saved_checkpoints(run)[-1])
+    config = last.plan.config
+    docs = documents.prepare(config, str(names), 42, 0.1)
+    state = module.create(config, last.snapshot)
+    right = documents.nats_a_character(module, state, config, docs.tokenizer, docs.held_out[:20])
+    measured = [record for record in run_folder.read_log(run) if "held_out" in record]
+    assert measured[-1]["step"] == 40
+    assert measured[-1]["held_out"] == pytest.approx(right, rel=1e-6)
+    assert {record["step"] for record in measured} <= set(steps_saved(run))
+    assert f"on 20 of {len(docs.held_out)} held-out names" in lab.out
+
+
+def test_the_printed_loss_is_the_mean_of_the_last_50_steps():
+    so_far = progress.TrainingProgress(steps=100, step=100, first=100)
+    so_far.recent.extend(range(100))
+    assert so_far.text() == f"loss {sum(range(50, 100)) / 50:.4f}"
+
+
+def test_the_line_in_the_picture_is_the_mean_of_50_steps():
+    means = plots.running_mean(range(100))
+    assert means[99] == sum(range(50, 100)) / 50
+    assert means[9] == sum(range(10)) / 10
+
+
+def test_the_time_left_is_from_the_steps_of_this_process():
+    """It has taken 10 steps in 20 seconds; another process took the 50 before."""
+    resumed = progress.TrainingProgress(steps=100, step=60, first=50, seconds=20.0)
+    assert resumed.text() == f"{terminal.duration(2.0)}/step  {terminal.duration(80.0)} left"
+
+
+def test_a_resumed_run_prints_the_same_losses(lab, short, tmp_path):
+    printed = re.compile(r"^step (\d+) of 40  loss (\S+)", re.MULTILINE)
+    assert lab("train", "02", *short, "--out", tmp_path / "whole") == 0
+    whole = dict(printed.findall(lab.out))
+    assert lab("train", "02", *short, "--until", 20, "--out", tmp_path / "run") == 0
+    assert lab("resume", tmp_path / "run", "--save-every", 10) == 0
+    assert dict(printed.findall(lab.out)) == {step: whole[step] for step in ("30", "40")}
 
 
 # ---------------------------------------------------------------- Stopping and continuing

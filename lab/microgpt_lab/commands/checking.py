@@ -218,7 +218,7 @@ class Mutants:
     """Test the checks: each wrong program must fail, each harmless rewrite must pass."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
-    """By folder name or number."""
+    """By folder name or number; `lab` for wrong edits of the lab itself."""
     jobs: int = 2
     """How many versions to run at the same time."""
     write: bool = False
@@ -232,6 +232,8 @@ class Mutants:
 
         at_least(1, jobs=self.jobs)
         console = plain_console()
+        if self.versions[:1] == ("lab",):
+            return self.run_lab(console)
         verdicts = list(mutants.run_all(self.versions, self.jobs))
         mutants.show_verdicts(verdicts, console)
         in_tree, whole = versions.find(), not self.versions
@@ -242,6 +244,14 @@ class Mutants:
         for line in lines:
             output.print_failure(console, line)
         return 1 if lines or not all(v.right for v in verdicts) else 0
+
+    def run_lab(self, console: Console) -> int:
+        """The lab's own mutants: all, or those whose ids follow `lab`."""
+        from microgpt_lab.verification import lab_mutants
+
+        if self.write or self.check:
+            raise InputError("spec/MUTANTS.md is about versions: leave --write and --check out")
+        return lab_mutants.run_and_show(self.versions[1:], self.jobs, console)
 
 
 COMMANDS: dict[str, Any] = {
