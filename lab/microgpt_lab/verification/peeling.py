@@ -1,0 +1,263 @@
+"""Explain wrong answers by known mistakes, one mistake after the other.
+
+The first check that fails is explained alone, in the cheapest cases first. Then the mistake that
+explains it is taken as known, and the next check that still differs is explained beside it: "the
+forward pass is exactly that of one mistake; beyond it, the gradients are that of another".
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from microgpt import InputError
+
+from microgpt_lab.base.versions import REFERENCE, Version
+from microgpt_lab.verification import checks, mutants, recognisers
+from microgpt_lab.verification.programs import Answered, Mistake, Program, cost
+
+# Checks of one branch follow from each other: only the first that differs can be explained.
+BRANCHES = (
+    ("stream",),
+    ("logits", "loss", "grads", "order", "losses", "moments", "long run"),
+    ("logits", "names"),
+)
+TARGETS = 6  # the wrong answers to explain at a time, the cheapest ones
+GUARDS = 8  # the right answers that an explanation must leave right
+SLOW = 400.0  # milliseconds: a more expensive check is compared only where no other fails
+# Parts of 01 that all versions use: documents, tokens, first weights, schedule, sampling.
+SHARED = ("S1", "S2", "S3", "S10", "S11")
+
+
+class TimeOver(Exception):
+    """The time for the search has passed."""
+
+
+@dataclass
+class Step:
+    """Mistakes that explain a check, and others with the same numbers."""
+
+    check: str
+    case: str
+    mistakes: tuple[Mistake, ...]
+    others: list[tuple[Mistake, ...]] = field(default_factory=list)
+
+
+@dataclass
+class Explanation:
+    """What was found, and the answers that remain unexplained."""
+
+    steps: list[Step]
+    rest: dict[str, list[Answered]]  # check -> replies, in the order of the checks
+    stopped: bool = False  # whether the time was over
+
+
+def as_mistakes(found: Sequence[mutants.Mutant]) -> list[Mistake]:
+    return [
+        Mistake(m.id, m.rule, changed(m), mutant=m)
+        for m in found
+        if not m.harmless and not m.variant
+    ]
+
+
+def changed(mutant: mutants.Mutant) -> str:
+    """The lines of a mutant that are not in the right program."""
+    right = [line.strip() for line in mutant.find.splitlines()]
+    lines = [line.strip() for line in mutant.replace.splitlines()]
+    new = [line for line in lines if line and line not in right]
+    gone = [line for line in right if line and line not in lines]
+    return f"`{' / '.join(new)}`" if new else f"without `{' / '.join(gone)}`"
+
+
+class Search:
+    """Looks for the mistakes of some replies with one version as the right program."""
+
+    def __init__(self, version: Version, replies: Sequence[Answered], until: float):
+        self.version, self.until = version, until
+        self.replies = [r for r in replies if r.checks]
+        known = as_mistakes(mutants.read_mutants(REFERENCE))
+        if version.name != REFERENCE:
+            known = [m for m in known if m.rule.split(".")[0] in SHARED]
+            known = as_mistakes(mutants.read_mutants(version.name)) + known
+        self.known = known
+        self.programs: dict[tuple[tuple[str, str, str], ...], Program | None] = {}
+        self.seen: dict[tuple[int, str, int], bool] = {}
+
+    def program(self, group: Sequence[Mistake]) -> Program | None:
+        """The program with these mistakes; None if they do not fit together."""
+        key = tuple(m.key for m in group)
+        if key not in self.programs:
+            try:
+                self.programs[key] = Program(self.version, group)
+            except Exception:  # two edits of one line, or a program that cannot run
+                self.programs[key] = None
+        return self.programs[key]
+
+    def gives(self, group: Sequence[Mistake], reply: Answered, check: str) -> bool:
+        """Whether these mistakes give a reply's numbers in a check. Raises TimeOver."""
+        if not group:
+            return not reply.has_failed(check)
+        if time.monotonic() > self.until:
+            raise TimeOver
+        program = self.program(group)
+        if program is None:
+            return False
+        key = (id(program), check, id(reply))
+        if key not in self.seen:
+            self.seen[key] = program.gives(reply, check)
+        return self.seen[key]
+
+    def differing(self, group: Sequence[Mistake]) -> dict[str, list[Answered]]:
+        """The first check of each branch in which each reply differs from these mistakes'
+        numbers, as {check: replies}, the cheapest ones first."""
+        found: dict[str, list[Answered]] = {check: [] for check in checks.CHECKS}
+        for reply in self.replies:
+            if not reply.failed:
+                continue
+            for branch in BRANCHES:
+                for check in (c for c in branch if c in reply.checks):
+                    costly = cost(reply, check) > SLOW
+                    if costly and (group or not reply.has_failed(check)):
+                        continue
+                    if not self.gives(group, reply, check):
+                        found[check] += [reply] if reply not in found[check] else []
+                        break
+        for check, those in found.items():
+            those.sort(key=lambda reply: cost(reply, check))
+        return {check: those for check, those in found.items() if those}
+
+    def right(self, group: Sequence[Mistake], check: str) -> list[Answered]:
+        """Cheap replies whose numbers in a check are those of these mistakes."""
+        fits: list[Answered] = []
+        for reply in sorted(self.replies, key=lambda r: cost(r, check) if check in r.checks else 0):
+            if check in reply.checks and cost(reply, check) <= SLOW and len(fits) < GUARDS:
+                fits += [reply] if self.gives(group, reply, check) else []
+        return fits
+
+    # ------------------------------------------------------------ One check
+
+    def explain(
+        self, group: Sequence[Mistake], check: str, failed: Sequence[Answered]
+    ) -> Step | None:
+        """The mistakes that explain a check in the most replies, beside those of the group."""
+        targets, right = failed[:TARGETS], self.right(group, check)
+        for candidates in self.candidates(group, check, targets, right):
+            best: list[tuple[tuple[int, int], tuple[Mistake, ...], Answered]] = []
+            for mistakes in candidates:
+                both = [*group, *mistakes]
+                hits = [r for r in targets if self.gives(both, r, check)]
+                if hits and all(self.gives(both, r, check) for r in right):
+                    score = (len(hits), self.further(both, hits, check))
+                    best.append((score, mistakes, hits[0]))
+                    if len(hits) == len(targets) and score[1] == len(hits):
+                        break
+            if best:
+                best.sort(key=lambda x: (x[0][0], x[0][1], -len(x[1])), reverse=True)
+                score, mistakes, reply = best[0]
+                ids = {m.id for m in mistakes}
+                others = [x for s, x, _ in best[1:] if s == score and not ids & {m.id for m in x}]
+                return Step(check, reply.case["id"], mistakes, others[:2])
+        return None
+
+    def candidates(
+        self,
+        group: Sequence[Mistake],
+        check: str,
+        targets: Sequence[Answered],
+        right: Sequence[Answered],
+    ) -> Iterator[Iterator[tuple[Mistake, ...]]]:
+        """What to try, in this order: mistakes with a number, single mutants, pairs of them."""
+        if self.version.name != REFERENCE:
+            yield recognisers.numbered(
+                check, targets, right, lambda more: self.program([*group, *more])
+            )
+        mine = self.likely(check, targets[0])
+        yield ((m,) for m in mine)
+        near = [m for m in mine if recognisers.check_of(m.rule) == check]
+        yield combinations([m for m in near if self.changes(group, m, targets[0], check)], 2)
+
+    def likely(self, check: str, reply: Answered) -> list[Mistake]:
+        """The mutants that can change a check, those of the first wrong tensor's rule first."""
+        order = list(checks.CHECKS)
+        tensor = next((f.tensor for f in reply.findings if not f.passed), "")
+        rules = checks_rules(tensor)
+
+        def place(m: Mistake) -> tuple[bool, bool]:
+            return m.rule not in rules, recognisers.check_of(m.rule) != check
+
+        late = order.index(check)
+        can = [m for m in self.known if order.index(recognisers.check_of(m.rule)) <= late]
+        if check in ("names", "stream"):
+            can = [m for m in self.known if recognisers.check_of(m.rule) in (check, "stream")]
+        return sorted(can, key=place)
+
+    def changes(
+        self, group: Sequence[Mistake], mistake: Mistake, reply: Answered, check: str
+    ) -> bool:
+        """Whether a mistake changes the numbers of a check, beside those of the group."""
+        with_it, before = self.program([*group, mistake]), self.program(group)
+        if with_it is None or before is None:
+            return False
+        try:
+            case = before.answer(reply.case, check)
+            given = with_it.answer(reply.case, check)["answer"]
+            found = checks.compare(case, given, check, reply.dtype)
+        except Exception:
+            return True
+        return found is None or not found.passed
+
+    def further(self, group: Sequence[Mistake], hits: Sequence[Answered], check: str) -> int:
+        """In how many of these replies every later check is explained too."""
+        branch = next(b for b in BRANCHES if check in b)
+        later = branch[branch.index(check) + 1 :]
+        return sum(
+            all(
+                self.gives(group, r, c)
+                for c in later
+                if c in r.checks and cost(r, c) <= SLOW
+            )
+            for r in hits
+        )
+
+    # ------------------------------------------------------------ All checks
+
+    def run(self) -> Explanation:
+        """Peel one mistake after the other, until nothing differs or nothing more is known."""
+        group: list[Mistake] = []
+        steps: list[Step] = []
+        given_up: set[str] = set()
+        rest = self.differing(group)
+        try:
+            while todo := [check for check in rest if check not in given_up]:
+                step = self.explain(group, todo[0], rest[todo[0]])
+                if step is None:
+                    given_up.add(todo[0])
+                    continue
+                steps.append(step)
+                group += step.mistakes
+                rest = self.differing(group)
+        except TimeOver:
+            return Explanation(steps, rest, stopped=True)
+        return Explanation(steps, rest)
+
+
+def checks_rules(tensor: str) -> tuple[str, ...]:
+    from microgpt_lab.verification.evidence import rules_of
+
+    return rules_of(tensor)
+
+
+def answers_rightly(version: Version, reply: Answered) -> bool:
+    """Whether a version, as it is here, gives the golden answer in the cheap checks."""
+    try:
+        program = Program(version, [])
+        case = reply.case
+        given = case["answer"] | {}
+        asked = Answered(case, given, reply.findings, "float64")
+        return all(
+            program.gives(asked, check)
+            for check in reply.checks
+            if check in ("logits", "loss", "grads", "losses", "names") and cost(reply, check) < SLOW
+        )
+    except (InputError, KeyError):
+        return False

@@ -1,0 +1,303 @@
+"""Programs with known mistakes: what they answer, and whether an answer is theirs.
+
+A mistake is an edit of a version (a mutant), or a change of what the right program is given:
+another value of a field, other documents, other weights. Mistakes can be combined.
+"""
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from types import CodeType, ModuleType
+from typing import Any
+
+import microgpt
+from microgpt import Config, Snapshot
+
+import numpy as np
+
+from microgpt_lab.base.versions import REFERENCE, Version, edited, find, shared_by
+from microgpt_lab.verification import answers, checks, vectors
+from microgpt_lab.verification.cases import Case
+from microgpt_lab.verification.checks import FIRST_STEPS, TOLERANCES, Finding
+from microgpt_lab.verification.mutants import Mutant
+
+Rows = dict[str, Any]
+TRAINING = ("losses", "moments", "long run")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A case, the answer to it, and the findings of all checks."""
+
+    case: Case
+    answer: Case
+    findings: Sequence[Finding]
+    dtype: str
+
+    @property
+    def failed(self) -> bool:
+        return any(not f.passed for f in self.findings)
+
+    @property
+    def checks(self) -> list[str]:
+        """The checks that a program can be compared in, in order."""
+        known = {f.check for f in self.findings} - set(checks.INNER)
+        return [check for check in checks.CHECKS if check in known]
+
+    def has_failed(self, check: str) -> bool:
+        return any(f.check == check and not f.passed for f in self.findings)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known mistake. Only its name and its rule tell it from another one."""
+
+    id: str
+    rule: str
+    words: str
+    mutant: Mutant | None = None
+    # What the right program is asked instead of the case.
+    question: Callable[[Case], Case] | None = None
+    # How it reads the rows of each weight; its own inverse, for what it writes.
+    rows: Callable[[Rows], Rows] | None = None
+    state: Callable[[Any], None] | None = None  # changes a new state of version 02
+    seen: int = 0  # the documents of a batch that count; 0: all
+    learned: int = 0  # the documents of a batch that have a gradient; 0: all
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.id, self.words, self.mutant.version if self.mutant else ""
+
+    @property
+    def inside(self) -> bool:
+        """Whether it needs version 02: it changes what only 02 keeps in this form."""
+        return bool(self.state or self.seen or self.learned)
+
+
+# ---------------------------------------------------------------- Loading quickly
+
+
+@functools.cache
+def compiled(text: str, path: str) -> CodeType:
+    return compile(text, path, "exec")
+
+
+def pieces(source: str) -> list[str]:
+    """A program's text, cut before each function and class at its left margin: a mutant
+    differs in one or two pieces, so the others need not be compiled again."""
+    found, before = [""], ""
+    for line in source.splitlines(keepends=True):
+        if line.startswith(("def ", "class ", "@")) and not before.startswith("@"):
+            found.append("")
+        found[-1] += line
+        before = line
+    return found
+
+
+def load(name: str, path: Any, source: str, shared: ModuleType | None) -> ModuleType:
+    """As versions.load_source, in pieces that are compiled once each."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get("microgpt")
+    sys.modules[name] = module
+    if shared is not None:
+        sys.modules["microgpt"] = shared
+    try:
+        for piece in pieces(source):
+            exec(compiled(piece, str(path)), module.__dict__)
+    finally:
+        del sys.modules[name]
+        if shared is not None and before is not None:
+            sys.modules["microgpt"] = before
+    return module
+
+
+@functools.cache
+def load_shared(edits: tuple[Mutant, ...]) -> Any:
+    """01 with these edits."""
+    if not edits:
+        return microgpt
+    path = find()[REFERENCE].path
+    source = edited(path.read_text(), [m.edit for m in edits], REFERENCE)
+    return load("mutant_shared", path, source, None)
+
+
+def load_mutants(version: Version, edits: Sequence[Mutant]) -> Any:
+    """A version's module with these edits; those of 01 are in the copy that it imports.
+    Raises InputError if an edit does not fit."""
+    shared = load_shared(tuple(m for m in edits if m.version == REFERENCE))
+    if version.name == REFERENCE:
+        return shared
+    own = [m.edit for m in edits if m.version == version.name]
+    source = edited(version.path.read_text(), own, version.name)
+    return load(f"mutant_{version.name}", version.path, source, shared)
+
+
+# ---------------------------------------------------------------- Programs
+
+
+class Program:
+    """A version with mistakes. Raises InputError if they cannot be combined."""
+
+    def __init__(self, version: Version, mistakes: Sequence[Mistake]):
+        self.mistakes = mistakes
+        edits = [m.mutant for m in mistakes if m.mutant]
+        self.module = load_mutants(version, edits)
+        self.shared = shared_by(self.module)
+        inside = [m for m in mistakes if m.inside]
+        if inside and version.name == REFERENCE:
+            raise microgpt.InputError(f"{inside[0].id} needs another version than 01")
+        for mistake in inside:
+            if mistake.seen or mistake.learned:
+                limit_documents(self.module, mistake.seen, mistake.learned)
+
+    def asked(self, case: Case) -> Case:
+        """The case as this program understands it."""
+        for mistake in self.mistakes:
+            if mistake.question:
+                case = mistake.question(case)
+        return case
+
+    def turned(self, rows: Rows) -> Rows:
+        """The rows of all weights as this program reads or writes them."""
+        for mistake in self.mistakes:
+            if mistake.rows:
+                rows = mistake.rows(rows)
+        return rows
+
+    def create(self, case: Case) -> Any:
+        start = Snapshot(**case["start"])
+        start = Snapshot(*map(self.turned, start[:3]), start.step)
+        state = self.module.create(self.shared.Config(**case["config"]), start, dtype="float64")
+        for mistake in self.mistakes:
+            if mistake.state:
+                mistake.state(state)
+        return state
+
+    def batches(self, case: Case) -> Iterator[Any]:
+        tokenizer = self.shared.Tokenizer(case["letters"])
+        config = self.shared.Config(**case["config"])
+        found: Iterator[Any] = self.shared.batches(
+            config, tokenizer, case["documents"], case["start"]["step"]
+        )
+        return found
+
+    def answer(self, case: Case, check: str) -> Case:
+        """What it answers in one check, as a case of which that is the right answer."""
+        asked = self.asked(case)
+        if check == "stream":
+            made = answers.prepared(self.shared, asked, Config(**asked["config"]))
+            weights = case["start"] | {"weights": made["weights"]}
+            return case | {
+                "documents": made["shuffled"],
+                "letters": made["letters"],
+                "start": weights,
+                "uniforms": made["uniforms"],
+            }
+        state = self.create(asked)
+        if check == "names":
+            tokenizer = self.shared.Tokenizer(asked["letters"])
+            config = self.shared.Config(**asked["config"])
+            names = vectors.sample(self.module, state, config, tokenizer, asked)
+            return case | {"answer": {"names": [tokenizer.decode(name) for name in names]}}
+        batch = next(self.batches(asked))[0]
+        if check == "logits":
+            made = [plain(self.module.logits(state, tokens[:-1])) for tokens in batch]
+            return case | {"answer": {"logits": made}}
+        batch = batch[::-1] if check == "order" else batch
+        loss, gradients = self.module.loss_and_grads(state, batch)
+        return case | {"answer": {"loss": loss, "gradients": plain(self.turned(gradients))}}
+
+    def training(self, case: Case) -> Iterator[tuple[float, Callable[[], Snapshot]]]:
+        """The loss of each step, and a function that gives the state after it."""
+        asked = self.asked(case)
+        state = self.create(asked)
+        steps = islice(self.batches(asked), case["steps"])
+
+        def export() -> Snapshot:
+            *rows, step = self.module.export(state)
+            return Snapshot(*map(self.turned, rows), step)
+
+        for loss in self.module.train(state, steps):
+            yield float(loss), export
+
+    @np.errstate(all="ignore")
+    def gives(self, reply: Answered, check: str) -> bool:
+        """Whether this program gives the numbers of a reply in one check."""
+        try:
+            if check in TRAINING:
+                return self.trains_like(reply, check)
+            found = checks.compare(
+                self.answer(reply.case, check), reply.answer, check, reply.dtype
+            )
+        except Exception:  # a wrong program may raise
+            return False
+        return found is not None and found.passed
+
+    def trains_like(self, reply: Answered, check: str) -> bool:
+        """The same for training, which ends at the first difference."""
+        given, after = reply.answer.get("losses"), reply.answer.get("after")
+        tolerance = TOLERANCES[reply.dtype][check]
+        steps = reply.case["steps"] if check == "long run" else min(reply.case["steps"], 20)
+        if not isinstance(given, list) or len(given) != reply.case["steps"]:
+            return False
+        for step, (loss, export) in enumerate(islice(self.training(reply.case), steps), 1):
+            late = step > FIRST_STEPS
+            if (check == "losses" and not late) or (check == "long run" and late):
+                if not checks.difference(given[step - 1], loss)[0] <= tolerance:
+                    return False
+            elif check == "moments" and step in vectors.KEPT:
+                answer = {"answer": {"after": {str(step): plain(export()._asdict())}}}
+                found = checks.compare(
+                    reply.case | answer, {"after": after}, check, reply.dtype
+                )
+                if found is None or not found.passed:
+                    return False
+        return True
+
+
+def limit_documents(module: Any, seen: int, learned: int) -> None:
+    """Let version 02 take only the first documents of each batch, or learn from them only."""
+    whole = module.loss_and_backward
+
+    def loss_and_backward(state: Any, batch: list[list[int]]) -> float:
+        batch = batch[:seen] if seen else batch
+        loss = float(whole(state, batch))
+        if 0 < learned < len(batch):
+            first = batch[:learned]
+            whole(state, first)  # the mean over the targets of these; wanted: over all
+            state.grads *= sum(len(x) - 1 for x in first) / sum(len(x) - 1 for x in batch)
+        return loss
+
+    module.loss_and_backward = loss_and_backward
+
+
+def plain(value: Any) -> Any:
+    """Arrays in nested dictionaries and lists -> nested lists."""
+    if isinstance(value, dict):
+        return {key: plain(x) for key, x in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def count_numbers(case: Case) -> int:
+    """How many numbers the weights of a case have."""
+    return sum(len(row) for rows in case["start"]["weights"].values() for row in rows)
+
+
+def cost(reply: Answered, check: str) -> float:
+    """About how many milliseconds version 02 takes to answer a check."""
+    config, case = reply.case["config"], reply.case
+    size = count_numbers(case)
+    document = 0.3 * config["n_layer"] + size * config["block_size"] * 1e-6
+    if check == "stream":
+        return 300.0 if case["stream"]["documents"] == "names" else size * 1e-3
+    if check == "names":
+        return float(case["count"] * min(config["block_size"], 8) * document)
+    if check in TRAINING:
+        steps = case["steps"] if check == "long run" else min(case["steps"], 20)
+        return float(steps * config["batch_size"] * document)
+    return float(config["batch_size"] * document)

@@ -1,0 +1,401 @@
+"""Mistakes with a number in them: a field that is taken as another value, only the first
+documents, layers that share their weights. They are found by reading the number from an answer,
+or by trying a few, and are then tried like any other known mistake.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import microgpt
+
+import numpy as np
+
+from microgpt_lab.verification import checks
+from microgpt_lab.verification.cases import Case
+from microgpt_lab.verification.programs import Answered, Mistake, Program, Rows
+
+SQUARE = ("attn_wq", "attn_wk", "attn_wv", "attn_wo")
+# The rule in which each field of a recipe is used.
+RULES = {
+    "relu_power": "S7.2",
+    "learning_rate": "S10",
+    "beta1": "S9.1",
+    "beta2": "S9.2",
+    "temperature": "S11.2",
+    "block_size": "S2.3",
+    "batch_size": "S1.4",
+    "schedule": "S10",
+    "n_head": "S6.2",
+    "steps": "S10",
+}
+# Where a field that is taken as this value has a name of its own among the mutants.
+NAMED = {
+    ("relu_power", 1): "relu-not-squared",
+    ("relu_power", 2): "relu-always-squared",
+    ("beta2", 0.999): "adam-beta2-0.999",
+    ("temperature", 1): "temperature-ignored",
+}
+# Values to try, where an answer does not say which value was taken.
+TRIED: dict[str, tuple[Any, ...]] = {
+    "relu_power": (1, 2, 3, 4),
+    "temperature": (1.0, 0.5, 0.7, 0.8, 2.0, 0.1),
+    "n_head": (1, 2, 4, 8),
+    "schedule": ("cosine", "linear"),
+    "steps": (500, 1000),
+    "beta1": (0.9, 0.85, 0.95, 0.99),
+    "beta2": (0.95, 0.99, 0.999, 0.9),
+    "learning_rate": (0.01, 0.001, 0.1, 0.003, 0.0003),
+}
+# The fields to look at for each check, those first that an answer shows by itself.
+FIELDS = {
+    "logits": ("relu_power", "n_head"),
+    "losses": ("learning_rate", "beta1", "beta2", "schedule", "steps"),
+    "moments": ("learning_rate", "beta1", "beta2", "schedule", "steps"),
+    "names": ("temperature",),
+}
+
+
+# ---------------------------------------------------------------- A field of the recipe
+
+
+def with_field(name: str, field: str, words: str, value: Callable[[dict[str, Any]], Any]) -> Mistake:
+    """The mistake that a field has a value which `value` computes from the recipe."""
+
+    def question(case: Case) -> Case:
+        return case | {"config": case["config"] | {field: value(case["config"])}}
+
+    return Mistake(name, RULES[field], words, question=question)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The value of a field that an answer shows, beside the recipe that was asked for."""
+
+    config: dict[str, Any]
+    value: Any
+
+
+def laws(field: str, readings: Sequence[Reading]) -> Iterator[Mistake]:
+    """The ways in which a program may come to these values of a field: it is a constant, has
+    a limit, is another field, or is taken from another one. The simplest are first."""
+    wrong = [r for r in readings if not same(r.value, r.config[field])]
+    if not wrong:
+        return
+    first = wrong[0].value
+    if all(same(r.value, first) for r in readings):
+        yield constant(field, first)
+    numeric = all(isinstance(r.value, int | float) for r in readings)
+    for other in (f for f in RULES if f != field):
+        if all(same(r.value, r.config[other]) for r in readings):
+            yield taken_from(field, other)
+    for limit, word in ((min, "most"), (max, "least")):
+        if numeric and all(same(r.value, limit(r.config[field], first)) for r in readings):
+            yield limited(field, first, limit, word)
+    yield from functions_of_another(field, readings)
+    table = {r.config[field]: r.value for r in wrong}
+    said = ", ".join(f"{show(asked)} is taken as {show(x)}" for asked, x in table.items())
+    yield with_field(
+        f"{field}-other",
+        field,
+        f"{field}: {said}",
+        lambda config: table.get(config[field], config[field]),
+    )
+
+
+def constant(field: str, value: Any) -> Mistake:
+    name = NAMED.get((field, value), f"{field}-constant")
+    return with_field(name, field, f"{field} is always {show(value)}", lambda _: value)
+
+
+def taken_from(field: str, other: str) -> Mistake:
+    if {field, other} == {"beta1", "beta2"}:
+        return betas_swapped()
+    words = f"{field} has the value of {other}"
+    return with_field(f"{field}-from-{other}", field, words, lambda config: config[other])
+
+
+def betas_swapped() -> Mistake:
+    def question(case: Case) -> Case:
+        config = case["config"]
+        swapped = {"beta1": config["beta2"], "beta2": config["beta1"]}
+        return case | {"config": config | swapped}
+
+    return Mistake("adam-betas-swapped", "S9.1", "beta1 and beta2 are swapped", question=question)
+
+
+def limited(field: str, value: Any, limit: Callable[..., Any], word: str) -> Mistake:
+    return with_field(
+        f"{field}-limited",
+        field,
+        f"{field} is at {word} {show(value)}",
+        lambda config: limit(config[field], value),
+    )
+
+
+def functions_of_another(field: str, readings: Sequence[Reading]) -> Iterator[Mistake]:
+    """The field's value is decided by another field: as many values as that one has."""
+    others = []
+    for other in readings[0].config:
+        table: dict[Any, Any] = {}
+        for r in readings:
+            table.setdefault(r.config[other], r.value)
+        fits = all(same(r.value, table[r.config[other]]) for r in readings)
+        if other != field and fits and 1 < len(table) < len(readings):
+            others.append((len(table), other, table))
+    for _, other, table in sorted(others, key=lambda x: x[0])[:2]:
+        yield decided_by(field, other, table)
+
+
+def decided_by(field: str, other: str, table: dict[Any, Any]) -> Mistake:
+    said = ", ".join(f"{show(v)} where {other} is {show(k)}" for k, v in sorted(table.items()))
+    return with_field(
+        f"{field}-by-{other}",
+        field,
+        f"{field} depends on {other}: {said}",
+        lambda config: table.get(config[other], config[field]),
+    )
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    return abs(a - b) <= 1e-4 * abs(b) + 1e-9
+
+
+def show(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
+# ---------------------------------------------------------------- Reading from an answer
+
+
+def vector(rows: Rows) -> np.ndarray:
+    return np.concatenate([checks.flat(rows[name]) for name in sorted(rows)])
+
+
+def factor(x: np.ndarray, y: np.ndarray, dtype: str) -> float | None:
+    """The number by which y must be multiplied to give x; None if there is none."""
+    scale = float(y @ y)
+    if not scale or x.shape != y.shape:
+        return None
+    ratio = float(x @ y) / scale
+    off = float(np.linalg.norm(x - ratio * y))
+    tolerance = 1e-6 if dtype == "float64" else 1e-3
+    return ratio if off <= tolerance * float(np.linalg.norm(x)) else None
+
+
+@np.errstate(all="ignore")
+def read_optimizer(reply: Answered) -> dict[str, float]:
+    """The betas and the learning rate that an answer's first step was made with, whatever its
+    gradients are: they are taken from the answer itself."""
+    try:
+        start, after = reply.case["start"], reply.answer["after"]["1"]
+        g, m = vector(reply.answer["gradients"]), vector(after["first_moment"])
+        v, w = vector(after["second_moment"]), vector(after["weights"])
+        m0, v0, w0 = (
+            vector(start[k]) for k in ("first_moment", "second_moment", "weights")
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+    if not all(np.isfinite(x).all() and x.shape == w0.shape for x in (g, m, v, w)):
+        return {}
+    found: dict[str, float | None] = {
+        "beta1": factor(m - g, m0 - g, reply.dtype),
+        "beta2": factor(v - g * g, v0 - g * g, reply.dtype),
+    }
+    beta1, beta2 = found["beta1"], found["beta2"]
+    if beta1 is not None and beta2 is not None:
+        k = start["step"] + 1
+        direction = m / (1 - beta1**k) / (np.sqrt(v / (1 - beta2**k)) + 1e-8)
+        rate = factor(w0 - w, direction, reply.dtype)
+        config = microgpt.Config(**reply.case["config"])
+        left = microgpt.learning_rate(replace(config, learning_rate=1.0), start["step"])
+        found["learning_rate"] = rate / left if rate is not None else None
+    digits = 6 if reply.dtype == "float64" else 3
+    return {k: float(f"{x:.{digits}g}") for k, x in found.items() if x is not None}
+
+
+# ---------------------------------------------------------------- Other numbers
+
+
+def first_documents(count: int, learned: bool) -> Mistake:
+    what = "the gradient" if learned else "the loss"
+    words = f"only the first {count} documents of a batch are in {what}"
+    if learned:
+        return Mistake(f"first-{count}-documents-learned", "S8.3", words, learned=count)
+    return Mistake(f"first-{count}-documents-only", "S8.2", words, seen=count)
+
+
+def layers_reused(count: int) -> Mistake:
+    """Layers from that one on have the weights of the one before it."""
+
+    def state(state: Any) -> None:
+        for name in list(state.w):
+            layer, _, short = name.rpartition(".")
+            if layer and int(layer[5:]) >= count:
+                state.w[name] = state.w[f"layer{count - 1}.{short}"]
+
+    words = f"layers from layer{count} on have the weights of layer{count - 1}"
+    return Mistake(f"layers-past-{count}-reused", "S4.3", words, state=state)
+
+
+def layers_left_out(count: int) -> Mistake:
+    def state(state: Any) -> None:
+        state.config = replace(state.config, n_layer=count)
+
+    words = f"only the first {count} layers are computed"
+    return Mistake(f"layers-past-{count}-left-out", "S4.3", words, state=state)
+
+
+def transposed(names: Sequence[str]) -> Mistake:
+    def rows(rows: Rows) -> Rows:
+        return {
+            name: np.array(x).T.tolist() if name.split(".")[-1] in names else x
+            for name, x in rows.items()
+        }
+
+    words = f"{', '.join(names)}: the rows are read as columns"
+    key = "square-weights" if len(names) > 1 else names[0].replace("attn_", "")
+    return Mistake(f"{key}-transposed", "S3.1", words, rows=rows)
+
+
+def swapped(a: str, b: str) -> Mistake:
+    def rows(rows: Rows) -> Rows:
+        other = {name: name.replace(a, b) if a in name else name.replace(b, a) for name in rows}
+        return {name: rows[other[name]] for name in rows}
+
+    return Mistake(f"{a}-and-{b}-swapped", "S3.1", f"{a} and {b} are swapped", rows=rows)
+
+
+def documents_from(offset: int, key: str, words: str) -> Mistake:
+    def question(case: Case) -> Case:
+        docs = case["documents"]
+        first = offset % len(docs)
+        return case | {"documents": docs[first:] + docs[:first]}
+
+    return Mistake(key, "S1.4", words, question=question)
+
+
+def other_documents(reply: Answered) -> Iterator[Mistake]:
+    """Other documents than those of the first step: shifted, or in another order."""
+    case = reply.case
+    size, step = case["config"]["batch_size"], case["start"]["step"]
+    count = len(case["documents"])
+    yield documents_from(1, "documents-from-1", "documents are counted from 1, not from 0")
+    if size > 1:
+        yield documents_from(size, "steps-from-1", "the first step takes the second batch")
+
+    def from_the_first(case: Case) -> Case:
+        first = -case["start"]["step"] * case["config"]["batch_size"] % len(case["documents"])
+        return case | {"documents": case["documents"][first:] + case["documents"][:first]}
+
+    if step:
+        words = "a run that continues begins again with the first documents"
+        yield Mistake("documents-from-the-first-again", "S1.4", words, question=from_the_first)
+
+    def sorted_documents(case: Case) -> Case:
+        return case | {"documents": sorted(case["documents"])}
+
+    def reversed_documents(case: Case) -> Case:
+        return case | {"documents": case["documents"][::-1]}
+
+    words = "the documents are taken in alphabetic order"
+    yield Mistake("documents-sorted", "S1.4", words, question=sorted_documents)
+    words = "the documents are taken from the last to the first"
+    yield Mistake("documents-reversed", "S1.4", words, question=reversed_documents)
+    for offset in range(2, min(count, 40)):
+        words = f"the first step takes the documents from number {offset} on, counted from 0"
+        yield documents_from(offset, f"documents-from-{offset}", words)
+
+
+def structural(check: str, reply: Answered) -> Iterator[Mistake]:
+    """The mistakes with a number that can explain a wrong check of a reply."""
+    config = reply.case["config"]
+    if check == "logits":
+        for count in range(1, config["n_layer"]):
+            yield layers_reused(count)
+            yield layers_left_out(count)
+        yield transposed(SQUARE)
+        for name in SQUARE:
+            yield transposed([name])
+        yield transposed(SQUARE[:3])
+        yield swapped("wte", "lm_head")
+        yield swapped("attn_wq", "attn_wv")
+        yield swapped("attn_wk", "attn_wv")
+        yield from other_documents(reply)
+    some = [*range(1, min(config["batch_size"], 9)), 16, 32, 64]
+    for count in (x for x in some if x < config["batch_size"]):
+        if check == "loss":
+            yield first_documents(count, learned=False)
+        elif check == "grads":
+            yield first_documents(count, learned=True)
+
+
+# ---------------------------------------------------------------- All of a check
+
+
+def readings(
+    field: str, failed: Sequence[Answered], right: Sequence[Answered], check: str, make: Any
+) -> list[Reading]:
+    """The values of a field that the answers show. `make(mistakes)` is a program with these
+    beside the mistakes already known."""
+    found = []
+    for reply in (*failed, *right):
+        value = read_optimizer(reply).get(field)
+        if value is not None:
+            found.append(Reading(reply.case["config"], value))
+    if found:
+        return found
+    for reply in failed:
+        asked = reply.case["config"][field]
+        for value in TRIED[field]:
+            if same(value, asked):
+                continue
+            program: Program | None = make([constant(field, value)])
+            if program and program.gives(reply, check):
+                found.append(Reading(reply.case["config"], value))
+                break
+    return found
+
+
+def numbered(
+    check: str,
+    failed: Sequence[Answered],
+    right: Sequence[Answered],
+    make: Callable[[Sequence[Mistake]], Program | None],
+) -> Iterator[tuple[Mistake, ...]]:
+    """All mistakes with a number in them that may explain a check of the failed replies;
+    several together where each was read from the answers."""
+    read: list[Mistake] = []
+    for field in FIELDS.get(check, ()):
+        found = list(laws(field, readings(field, failed, right, check, make)))
+        read += [m for m in found[:1] if m not in read and m.key not in {x.key for x in read}]
+        yield from ((mistake,) for mistake in found)
+    yield from (tuple(x) for n in range(2, len(read) + 1) for x in combinations(read, n))
+    if check in ("losses", "moments"):
+        yield (betas_swapped(),)
+    known = set()
+    for reply in failed:
+        for mistake in structural(check, reply):
+            if mistake.key not in known:
+                known.add(mistake.key)
+                yield (mistake,)
+
+
+@functools.cache
+def check_of(rule: str) -> str:
+    """The first check in which a mistake against a rule can show."""
+    table = {
+        "stream": ("S1.1", "S1.2", "S1.3", "S2.1", "S3.2", "S3.3", "S3.4"),
+        "loss": ("S8.1", "S8.2"),
+        "grads": ("S5.2", "S7.3", "S8.3"),
+        "losses": ("S9", "S10", "S13"),
+        "names": ("S11",),
+    }
+    return next(
+        (c for c, rules in table.items() if rule in rules or rule.split(".")[0] in rules),
+        "logits",
+    )
