@@ -22,7 +22,7 @@ BRANCHES = (
     ("logits", "loss", "grads", "order", "losses", "moments", "long run"),
     ("logits", "names"),
 )
-TARGETS = 6  # the wrong answers to explain at a time, the cheapest ones
+TARGETS = 6  # the wrong answers to explain at a time, the cheapest ones first
 GUARDS = 8  # the right answers that an explanation must leave right
 SLOW = 400.0  # milliseconds: a more expensive check is compared only where no other fails
 # Parts of 01 that all versions use: documents, tokens, first weights, schedule, sampling.
@@ -127,10 +127,12 @@ class Search:
         return {check: those for check, those in found.items() if those}
 
     def right(self, group: Sequence[Mistake], check: str) -> list[Answered]:
-        """Cheap replies whose numbers in a check are those of these mistakes."""
+        """Cheap replies whose numbers in a check are those of these mistakes; those first
+        that the right program does not give."""
         fits: list[Answered] = []
-        for reply in sorted(self.replies, key=lambda r: cost(r, check) if check in r.checks else 0):
-            if check in reply.checks and cost(reply, check) <= SLOW and len(fits) < GUARDS:
+        fair = [r for r in self.replies if check in r.checks and cost(r, check) <= SLOW]
+        for reply in sorted(fair, key=lambda r: (not r.has_failed(check), cost(r, check))):
+            if len(fits) < GUARDS:
                 fits += [reply] if self.gives(group, reply, check) else []
         return fits
 
@@ -141,7 +143,7 @@ class Search:
     ) -> Step | None:
         """The mistakes that explain a check in the most replies, beside those of the group."""
         targets, right = failed[:TARGETS], self.right(group, check)
-        for candidates in self.candidates(group, check, targets, right):
+        for candidates in self.candidates(group, check, targets):
             best: list[tuple[tuple[int, int], tuple[Mistake, ...], Answered]] = []
             for mistakes in candidates:
                 both = [*group, *mistakes]
@@ -164,13 +166,13 @@ class Search:
         group: Sequence[Mistake],
         check: str,
         targets: Sequence[Answered],
-        right: Sequence[Answered],
     ) -> Iterator[Iterator[tuple[Mistake, ...]]]:
         """What to try, in this order: mistakes with a number, single mutants, pairs of them."""
         if self.version.name != REFERENCE:
-            yield recognisers.numbered(
-                check, targets, right, lambda more: self.program([*group, *more])
+            scene = recognisers.Scene(
+                check, targets, self.replies, lambda more: self.program([*group, *more])
             )
+            yield recognisers.numbered(scene, group)
         mine = self.likely(check, targets[0])
         yield ((m,) for m in mine)
         near = [m for m in mine if recognisers.check_of(m.rule) == check]

@@ -66,6 +66,7 @@ class Mistake:
     state: Callable[[Any], None] | None = None  # changes a new state of version 02
     seen: int = 0  # the documents of a batch that count; 0: all
     learned: int = 0  # the documents of a batch that have a gradient; 0: all
+    fields: tuple[str, ...] = ()  # of the recipe, which it takes as another value
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -67,7 +67,7 @@ def with_field(name: str, field: str, words: str, value: Callable[[dict[str, Any
     def question(case: Case) -> Case:
         return case | {"config": case["config"] | {field: value(case["config"])}}
 
-    return Mistake(name, RULES[field], words, question=question)
+    return Mistake(name, RULES[field], words, question=question, fields=(field,))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def laws(field: str, readings: Sequence[Reading]) -> Iterator[Mistake]:
     if all(same(r.value, first) for r in readings):
         yield constant(field, first)
     numeric = all(isinstance(r.value, int | float) for r in readings)
-    for other in (f for f in RULES if f != field):
+    varied = any(not same(r.value, first) for r in readings)
+    for other in (f for f in RULES if f != field and varied):
         if all(same(r.value, r.config[other]) for r in readings):
             yield taken_from(field, other)
     for limit, word in ((min, "most"), (max, "least")):
@@ -123,7 +124,8 @@ def betas_swapped() -> Mistake:
         swapped = {"beta1": config["beta2"], "beta2": config["beta1"]}
         return case | {"config": config | swapped}
 
-    return Mistake("adam-betas-swapped", "S9.1", "beta1 and beta2 are swapped", question=question)
+    words, fields = "beta1 and beta2 are swapped", ("beta1", "beta2")
+    return Mistake("adam-betas-swapped", "S9.1", words, question=question, fields=fields)
 
 
 def limited(field: str, value: Any, limit: Callable[..., Any], word: str) -> Mistake:
@@ -337,51 +339,50 @@ def structural(check: str, reply: Answered) -> Iterator[Mistake]:
 # ---------------------------------------------------------------- All of a check
 
 
-def readings(
-    field: str, failed: Sequence[Answered], right: Sequence[Answered], check: str, make: Any
-) -> list[Reading]:
-    """The values of a field that the answers show. `make(mistakes)` is a program with these
-    beside the mistakes already known."""
-    found = []
-    for reply in (*failed, *right):
-        value = read_optimizer(reply).get(field)
-        if value is not None:
-            found.append(Reading(reply.case["config"], value))
-    if found:
-        return found
-    for reply in failed:
-        asked = reply.case["config"][field]
+@dataclass(frozen=True)
+class Scene:
+    """What there is to read from: the replies that fail in a check, all replies, and a function
+    that makes a program with some mistakes beside those already known."""
+
+    check: str
+    failed: Sequence[Answered]
+    all: Sequence[Answered]
+    make: Callable[[Sequence[Mistake]], Program | None]
+
+    def readings(self, field: str) -> list[Reading]:
+        """The values of a field that the answers show."""
+        # At the first step both schedules have the whole rate.
+        fresh = [reply for reply in self.all if not reply.case["start"]["step"]]
+        shown = [(r.case["config"], read_optimizer(r).get(field)) for r in fresh or self.all]
+        found = [Reading(config, value) for config, value in shown if value is not None]
+        return found or [r for reply in self.failed for r in self.tried(field, reply)]
+
+    def tried(self, field: str, reply: Answered) -> Iterator[Reading]:
+        """The first value of a field, of a few, that gives the numbers of a reply."""
         for value in TRIED[field]:
-            if same(value, asked):
-                continue
-            program: Program | None = make([constant(field, value)])
-            if program and program.gives(reply, check):
-                found.append(Reading(reply.case["config"], value))
-                break
-    return found
+            if not same(value, reply.case["config"][field]):
+                program = self.make([constant(field, value)])
+                if program and program.gives(reply, self.check):
+                    yield Reading(reply.case["config"], value)
+                    return
 
 
-def numbered(
-    check: str,
-    failed: Sequence[Answered],
-    right: Sequence[Answered],
-    make: Callable[[Sequence[Mistake]], Program | None],
-) -> Iterator[tuple[Mistake, ...]]:
-    """All mistakes with a number in them that may explain a check of the failed replies;
+def numbered(scene: Scene, known: Sequence[Mistake]) -> Iterator[tuple[Mistake, ...]]:
+    """All mistakes with a number in them that may explain a check, beside the known ones;
     several together where each was read from the answers."""
+    done = {field for mistake in known for field in mistake.fields}
     read: list[Mistake] = []
-    for field in FIELDS.get(check, ()):
-        found = list(laws(field, readings(field, failed, right, check, make)))
-        read += [m for m in found[:1] if m not in read and m.key not in {x.key for x in read}]
-        yield from ((mistake,) for mistake in found)
+    for field in FIELDS.get(scene.check, ()):
+        if field not in done:
+            found = list(laws(field, scene.readings(field)))
+            read += [m for m in found[:1] if m.key not in {x.key for x in read}]
+            yield from ((mistake,) for mistake in found)
     yield from (tuple(x) for n in range(2, len(read) + 1) for x in combinations(read, n))
-    if check in ("losses", "moments"):
-        yield (betas_swapped(),)
-    known = set()
-    for reply in failed:
-        for mistake in structural(check, reply):
-            if mistake.key not in known:
-                known.add(mistake.key)
+    seen = {mistake.key for mistake in known}
+    for reply in scene.failed:
+        for mistake in structural(scene.check, reply):
+            if mistake.key not in seen:
+                seen.add(mistake.key)
                 yield (mistake,)
 
 
