@@ -14,7 +14,7 @@ from microgpt import InputError
 
 from microgpt_lab.base.versions import REFERENCE, Version
 from microgpt_lab.verification import checks, mutants, recognisers
-from microgpt_lab.verification.programs import Answered, Mistake, Program, cost
+from microgpt_lab.verification.programs import GIVEN, Answered, Mistake, Program, close, cost
 
 # Checks of one branch follow from each other: only the first that differs can be explained.
 BRANCHES = (
@@ -107,24 +107,24 @@ class Search:
             self.seen[key] = program.gives(reply, check)
         return self.seen[key]
 
-    def differing(self, group: Sequence[Mistake]) -> dict[str, list[Answered]]:
-        """The first check of each branch in which each reply differs from these mistakes'
-        numbers, as {check: replies}, the cheapest ones first."""
-        found: dict[str, list[Answered]] = {check: [] for check in checks.CHECKS}
-        for reply in self.replies:
-            if not reply.failed:
-                continue
-            for branch in BRANCHES:
-                for check in (c for c in branch if c in reply.checks):
-                    costly = cost(reply, check) > SLOW
-                    if costly and (group or not reply.has_failed(check)):
-                        continue
-                    if not self.gives(group, reply, check):
-                        found[check] += [reply] if reply not in found[check] else []
-                        break
-        for check, those in found.items():
-            those.sort(key=lambda reply: cost(reply, check))
-        return {check: those for check, those in found.items() if those}
+    def differs(self, group: Sequence[Mistake], reply: Answered, check: str) -> bool:
+        """Whether a check is the first of its branch in which a reply differs from the numbers
+        of these mistakes."""
+        if not reply.failed or check not in reply.checks:
+            return False
+        branches = [branch for branch in BRANCHES if check in branch]
+        before = [c for c in branches[0][: branches[0].index(check)] if c in reply.checks]
+        costly = cost(reply, check) > SLOW
+        if costly and (group or not reply.has_failed(check)):
+            return False
+        return all(self.gives(group, reply, c) for c in before) and not self.gives(
+            group, reply, check
+        )
+
+    def differing(self, group: Sequence[Mistake], check: str) -> list[Answered]:
+        """The replies that differ in a check for the first time, the cheapest ones first."""
+        found = [r for r in self.replies if self.differs(group, r, check)]
+        return sorted(found, key=lambda reply: cost(reply, check))
 
     def right(self, group: Sequence[Mistake], check: str) -> list[Answered]:
         """Cheap replies whose numbers in a check are those of these mistakes; those first
@@ -139,10 +139,10 @@ class Search:
     # ------------------------------------------------------------ One check
 
     def explain(
-        self, group: Sequence[Mistake], check: str, failed: Sequence[Answered]
+        self, group: Sequence[Mistake], check: str, targets: Sequence[Answered]
     ) -> Step | None:
         """The mistakes that explain a check in the most replies, beside those of the group."""
-        targets, right = failed[:TARGETS], self.right(group, check)
+        right = self.right(group, check)
         for candidates in self.candidates(group, check, targets):
             best: list[tuple[tuple[int, int], tuple[Mistake, ...], Answered]] = []
             for mistakes in candidates:
@@ -156,8 +156,12 @@ class Search:
             if best:
                 best.sort(key=lambda x: (x[0][0], x[0][1], -len(x[1])), reverse=True)
                 score, mistakes, reply = best[0]
-                ids = {m.id for m in mistakes}
-                others = [x for s, x, _ in best[1:] if s == score and not ids & {m.id for m in x}]
+                mine = {x for m in mistakes for x in (m.id, *m.fields)}
+                others = [
+                    x
+                    for s, x, _ in best[1:]
+                    if s == score and not mine & {y for m in x for y in (m.id, *m.fields)}
+                ]
                 return Step(check, reply.case["id"], mistakes, others[:2])
         return None
 
@@ -200,13 +204,13 @@ class Search:
         with_it, before = self.program([*group, mistake]), self.program(group)
         if with_it is None or before is None:
             return False
+        if check not in GIVEN:
+            return True
         try:
-            case = before.answer(reply.case, check)
-            given = with_it.answer(reply.case, check)["answer"]
-            found = checks.compare(case, given, check, reply.dtype)
+            right = before.numbers(reply.question, check)
+            return not close(with_it.numbers(reply.question, check), right, 1e-9)
         except Exception:
             return True
-        return found is None or not found.passed
 
     def further(self, group: Sequence[Mistake], hits: Sequence[Answered], check: str) -> int:
         """In how many of these replies every later check is explained too."""
@@ -226,21 +230,22 @@ class Search:
     def run(self) -> Explanation:
         """Peel one mistake after the other, until nothing differs or nothing more is known."""
         group: list[Mistake] = []
-        steps: list[Step] = []
-        given_up: set[str] = set()
-        rest = self.differing(group)
+        found, failed = Explanation([], {}), list[Answered]()
         try:
-            while todo := [check for check in rest if check not in given_up]:
-                step = self.explain(group, todo[0], rest[todo[0]])
-                if step is None:
-                    given_up.add(todo[0])
-                    continue
-                steps.append(step)
-                group += step.mistakes
-                rest = self.differing(group)
+            for check in checks.CHECKS:
+                while failed := self.differing(group, check):
+                    step = None
+                    for i in range(0, min(len(failed), 3 * TARGETS), TARGETS):
+                        step = step or self.explain(group, check, failed[i : i + TARGETS])
+                    if step is None:
+                        found.rest[check] = failed
+                        break
+                    found.steps.append(step)
+                    group += step.mistakes
         except TimeOver:
-            return Explanation(steps, rest, stopped=True)
-        return Explanation(steps, rest)
+            found.stopped = True
+            found.rest.setdefault(check, failed or self.replies)
+        return found
 
 
 def checks_rules(tensor: str) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ import microgpt
 
 import numpy as np
 
-from microgpt_lab.verification import checks
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.programs import Answered, Mistake, Program, Rows
 
@@ -152,7 +151,11 @@ def functions_of_another(field: str, readings: Sequence[Reading]) -> Iterator[Mi
 
 
 def decided_by(field: str, other: str, table: dict[Any, Any]) -> Mistake:
-    said = ", ".join(f"{show(v)} where {other} is {show(k)}" for k, v in sorted(table.items()))
+    values = [show(v) for v in table.values()]
+    usual = max(values, key=values.count)
+    special = [(k, show(v)) for k, v in table.items() if show(v) != usual]
+    said = ", ".join(f"{v} where {other} is {show(k)}" for k, v in special)
+    said += f", else {usual}"
     return with_field(
         f"{field}-by-{other}",
         field,
@@ -175,7 +178,7 @@ def show(value: Any) -> str:
 
 
 def vector(rows: Rows) -> np.ndarray:
-    return np.concatenate([checks.flat(rows[name]) for name in sorted(rows)])
+    return np.concatenate([rows[name].reshape(-1) for name in sorted(rows)])
 
 
 def factor(x: np.ndarray, y: np.ndarray, dtype: str) -> float | None:
@@ -189,18 +192,20 @@ def factor(x: np.ndarray, y: np.ndarray, dtype: str) -> float | None:
     return ratio if off <= tolerance * float(np.linalg.norm(x)) else None
 
 
+@functools.lru_cache(maxsize=1000)
 @np.errstate(all="ignore")
 def read_optimizer(reply: Answered) -> dict[str, float]:
     """The betas and the learning rate that an answer's first step was made with, whatever its
     gradients are: they are taken from the answer itself."""
+    kinds = ("weights", "first_moment", "second_moment")
+    after, start = reply.given.get("after 1", {}), reply.question["start"]
+    if not after or not reply.given["grads"]:
+        return {}
     try:
-        start, after = reply.case["start"], reply.answer["after"]["1"]
-        g, m = vector(reply.answer["gradients"]), vector(after["first_moment"])
-        v, w = vector(after["second_moment"]), vector(after["weights"])
-        m0, v0, w0 = (
-            vector(start[k]) for k in ("first_moment", "second_moment", "weights")
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
+        g = vector(reply.given["grads"])
+        w, m, v = (vector({n: after[f"{kind} {n}"] for n in start[kind]}) for kind in kinds)
+        w0, m0, v0 = (vector(start[kind]) for kind in kinds)
+    except KeyError:
         return {}
     if not all(np.isfinite(x).all() and x.shape == w0.shape for x in (g, m, v, w)):
         return {}
@@ -255,7 +260,7 @@ def layers_left_out(count: int) -> Mistake:
 def transposed(names: Sequence[str]) -> Mistake:
     def rows(rows: Rows) -> Rows:
         return {
-            name: np.array(x).T.tolist() if name.split(".")[-1] in names else x
+            name: np.ascontiguousarray(x.T) if name.split(".")[-1] in names else x
             for name, x in rows.items()
         }
 
