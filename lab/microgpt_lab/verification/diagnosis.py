@@ -45,9 +45,7 @@ WORDS = {
 
 
 @np.errstate(all="ignore")  # a wrong program may well divide by zero
-def diagnose(
-    replies: Sequence[Answered], of: str = "", patience: float | None = None
-) -> list[str]:
+def diagnose(replies: Sequence[Answered], of: str = "", patience: float | None = None) -> list[str]:
     """Lines that say what is wrong. `of`: the version that failed, "" for a port. `patience`:
     the seconds to look for known mistakes; without it, what is left of PATIENCE."""
     failed = [r for r in replies if r.failed]
@@ -70,15 +68,16 @@ def compare_with_mistakes(
     reverted = source_edits.mutants_in_source(of, cheapest(failed).case) if of else []
     if reverted:
         return [sentence(as_mistakes(reverted[:1]), "the program differs from the right one by")]
-    best = None
-    for version in right_versions(of, failed):
-        found = Search(version, replies, until).run()
-        if best is None or count(found) < count(best):
-            best = found
-        if not best.rest:
-            break
-    if best is None:
-        best = Explanation([], {})
+    searches = [Search(version, replies, until) for version in right_versions(of, failed)]
+    best: Explanation | None = None
+    for pairs in (False, True):
+        for search in searches:
+            found = search.run(pairs)
+            best = found if best is None else min(best, found, key=count)
+            if not best.rest:
+                return lines_of(best, failed, left)
+    best = best or Explanation([], {})
+    best.stopped = time.monotonic() > until
     return lines_of(best, failed, left)
 
 
@@ -86,9 +85,10 @@ def cheapest(failed: Sequence[Answered]) -> Answered:
     return min(failed, key=lambda r: cost(r, "losses"))
 
 
-def count(found: Explanation) -> tuple[int, int]:
-    """How much is unexplained, then how many mistakes were needed."""
-    return sum(map(len, found.rest.values())), len(found.steps)
+def count(found: Explanation) -> tuple[int, int, int]:
+    """How much is unexplained, how early, and how many mistakes were needed."""
+    early = min((list(CHECKS).index(check) for check in found.rest), default=len(CHECKS))
+    return sum(map(len, found.rest.values())), -early, len(found.steps)
 
 
 def right_versions(of: str, failed: Sequence[Answered]) -> list[Version]:
@@ -138,5 +138,3 @@ def sentence(group: Sequence[Mistake], exactly: str) -> str:
 
 def named(group: Sequence[Mistake]) -> str:
     return "; and ".join(f"{m.id} (rule {m.rule}): {m.words}" for m in group)
-
-

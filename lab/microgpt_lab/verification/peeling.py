@@ -22,7 +22,7 @@ BRANCHES = (
     ("logits", "loss", "grads", "order", "losses", "moments", "long run"),
     ("logits", "names"),
 )
-TARGETS = 6  # the wrong answers to explain at a time, the cheapest ones first
+TARGETS = 3  # the wrong answers to explain at a time, the cheapest ones first
 GUARDS = 8  # the right answers that an explanation must leave right
 SLOW = 400.0  # milliseconds: a more expensive check is compared only where no other fails
 # Parts of 01 that all versions use: documents, tokens, first weights, schedule, sampling.
@@ -139,11 +139,15 @@ class Search:
     # ------------------------------------------------------------ One check
 
     def explain(
-        self, group: Sequence[Mistake], check: str, targets: Sequence[Answered]
+        self,
+        group: Sequence[Mistake],
+        check: str,
+        targets: Sequence[Answered],
+        pairs: bool,
     ) -> Step | None:
         """The mistakes that explain a check in the most replies, beside those of the group."""
         right = self.right(group, check)
-        for candidates in self.candidates(group, check, targets):
+        for candidates in self.candidates(group, check, targets, pairs):
             best: list[tuple[tuple[int, int], tuple[Mistake, ...], Answered]] = []
             for mistakes in candidates:
                 both = [*group, *mistakes]
@@ -170,6 +174,7 @@ class Search:
         group: Sequence[Mistake],
         check: str,
         targets: Sequence[Answered],
+        pairs: bool,
     ) -> Iterator[Iterator[tuple[Mistake, ...]]]:
         """What to try, in this order: mistakes with a number, single mutants, pairs of them."""
         if self.version.name != REFERENCE:
@@ -179,6 +184,8 @@ class Search:
             yield recognisers.numbered(scene, group)
         mine = self.likely(check, targets[0])
         yield ((m,) for m in mine)
+        if not pairs:
+            return
         near = [m for m in mine if recognisers.check_of(m.rule) == check]
         yield combinations([m for m in near if self.changes(group, m, targets[0], check)], 2)
 
@@ -217,26 +224,23 @@ class Search:
         branch = next(b for b in BRANCHES if check in b)
         later = branch[branch.index(check) + 1 :]
         return sum(
-            all(
-                self.gives(group, r, c)
-                for c in later
-                if c in r.checks and cost(r, c) <= SLOW
-            )
+            all(self.gives(group, r, c) for c in later if c in r.checks and cost(r, c) <= SLOW)
             for r in hits
         )
 
     # ------------------------------------------------------------ All checks
 
-    def run(self) -> Explanation:
-        """Peel one mistake after the other, until nothing differs or nothing more is known."""
+    def run(self, pairs: bool) -> Explanation:
+        """Peel one mistake after the other, until nothing differs or nothing more is known.
+        `pairs`: whether to try two mutants at a time where no single one fits."""
         group: list[Mistake] = []
         found, failed = Explanation([], {}), list[Answered]()
         try:
             for check in checks.CHECKS:
                 while failed := self.differing(group, check):
                     step = None
-                    for i in range(0, min(len(failed), 3 * TARGETS), TARGETS):
-                        step = step or self.explain(group, check, failed[i : i + TARGETS])
+                    for i in range(0, min(len(failed), 6 * TARGETS), TARGETS):
+                        step = step or self.explain(group, check, failed[i : i + TARGETS], pairs)
                     if step is None:
                         found.rest[check] = failed
                         break

@@ -60,7 +60,9 @@ FIELDS = {
 # ---------------------------------------------------------------- A field of the recipe
 
 
-def with_field(name: str, field: str, words: str, value: Callable[[dict[str, Any]], Any]) -> Mistake:
+def with_field(
+    name: str, field: str, words: str, value: Callable[[dict[str, Any]], Any]
+) -> Mistake:
     """The mistake that a field has a value which `value` computes from the recipe."""
 
     def question(case: Case) -> Case:
@@ -257,7 +259,7 @@ def layers_left_out(count: int) -> Mistake:
     return Mistake(f"layers-past-{count}-left-out", "S4.3", words, state=state)
 
 
-def transposed(names: Sequence[str]) -> Mistake:
+def transposed(names: Sequence[str], reads_only: bool = False) -> Mistake:
     def rows(rows: Rows) -> Rows:
         return {
             name: np.ascontiguousarray(x.T) if name.split(".")[-1] in names else x
@@ -265,8 +267,10 @@ def transposed(names: Sequence[str]) -> Mistake:
         }
 
     words = f"{', '.join(names)}: the rows are read as columns"
+    words += ", and not turned back in the answer" if reads_only else ""
     key = "square-weights" if len(names) > 1 else names[0].replace("attn_", "")
-    return Mistake(f"{key}-transposed", "S3.1", words, rows=rows)
+    name = f"{key}-transposed"
+    return Mistake(name, "S3.1", words, rows=rows, reads_only=reads_only)
 
 
 def swapped(a: str, b: str) -> Mistake:
@@ -325,10 +329,9 @@ def structural(check: str, reply: Answered) -> Iterator[Mistake]:
         for count in range(1, config["n_layer"]):
             yield layers_reused(count)
             yield layers_left_out(count)
-        yield transposed(SQUARE)
-        for name in SQUARE:
-            yield transposed([name])
-        yield transposed(SQUARE[:3])
+        for names in (SQUARE, SQUARE[:3], *([name] for name in SQUARE)):
+            yield transposed(names)
+            yield transposed(names, reads_only=True)
         yield swapped("wte", "lm_head")
         yield swapped("attn_wq", "attn_wv")
         yield swapped("attn_wk", "attn_wv")
