@@ -314,11 +314,18 @@ def test_a_mistake_in_the_source_is_found_whatever_its_text(key, tmp_path, monke
 
 def test_the_right_source_has_no_mistake():
     for version in (NUMPY, PURE):
-        lines = source_edits.code(version.path.read_text())
-        for mutant in mutants.read_mutants(version.name):
-            assert not list(source_edits.undone(lines, mutant)), mutant.id
-            edited = version.path.read_text().replace(mutant.find, mutant.replace)
-            assert list(source_edits.undone(source_edits.code(edited), mutant)), mutant.id
+        source = version.path.read_text()
+        known = [m for m in mutants.read_mutants(version.name) if not m.harmless]
+        guessed = [m.id for m in known if any(source_edits.undone(source, m))]
+        assert len(guessed) <= 1, guessed  # a guess is then tried on a case
+
+
+@pytest.mark.parametrize("version", [NUMPY, PURE], ids=lambda v: v.name)
+def test_each_mutant_is_seen_in_the_source_that_has_it(version):
+    source = version.path.read_text()
+    for mutant in mutants.read_mutants(version.name):
+        wrong = source.replace(mutant.find, mutant.replace)
+        assert list(source_edits.undone(wrong, mutant)), mutant.id
 
 
 def test_an_answer_that_is_not_a_number_is_told_from_one_that_is():

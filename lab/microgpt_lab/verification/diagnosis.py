@@ -65,7 +65,7 @@ def compare_with_mistakes(
     replies: Sequence[Answered], failed: Sequence[Answered], of: str, until: float, left: float
 ) -> list[str]:
     """As diagnose; raises InputError if a file of mutants cannot be read."""
-    reverted = source_edits.mutants_in_source(of, cheapest(failed).case) if of else []
+    reverted = source_edits.mutants_in_source(of, cheapest(failed).case, until) if of else []
     if reverted:
         return [sentence(as_mistakes(reverted[:1]), "the program differs from the right one by")]
     searches = [Search(version, replies, until) for version in right_versions(of, failed)]

@@ -13,7 +13,7 @@ from itertools import combinations
 from microgpt import InputError
 
 from microgpt_lab.base.versions import REFERENCE, Version
-from microgpt_lab.verification import checks, mutants, recognisers
+from microgpt_lab.verification import checks, evidence, mutants, readings, recognisers
 from microgpt_lab.verification.programs import GIVEN, Answered, Mistake, Program, close, cost
 
 # Checks of one branch follow from each other: only the first that differs can be explained.
@@ -178,7 +178,7 @@ class Search:
     ) -> Iterator[Iterator[tuple[Mistake, ...]]]:
         """What to try, in this order: mistakes with a number, single mutants, pairs of them."""
         if self.version.name != REFERENCE:
-            scene = recognisers.Scene(
+            scene = readings.Scene(
                 check, targets, self.replies, lambda more: self.program([*group, *more])
             )
             yield recognisers.numbered(scene, group)
@@ -193,7 +193,7 @@ class Search:
         """The mutants that can change a check, those of the first wrong tensor's rule first."""
         order = list(checks.CHECKS)
         tensor = next((f.tensor for f in reply.findings if not f.passed), "")
-        rules = checks_rules(tensor)
+        rules = evidence.rules_of(tensor)
 
         def place(m: Mistake) -> tuple[bool, bool]:
             return m.rule not in rules, recognisers.check_of(m.rule) != check
@@ -250,12 +250,6 @@ class Search:
             found.stopped = True
             found.rest.setdefault(check, failed or self.replies)
         return found
-
-
-def checks_rules(tensor: str) -> tuple[str, ...]:
-    from microgpt_lab.verification.evidence import rules_of
-
-    return rules_of(tensor)
 
 
 def answers_rightly(version: Version, reply: Answered) -> bool:

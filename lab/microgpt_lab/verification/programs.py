@@ -65,7 +65,8 @@ class Answered:
         """The numbers of the answer by check; {} for a check whose numbers cannot be read."""
         parts = {check: functools.partial(given_numbers, self.answer, check) for check in GIVEN}
         after = self.answer.get("after")
-        for step in after if isinstance(after, dict) else ():
+        after = after if isinstance(after, dict) else {}
+        for step in after:
             parts[f"after {step}"] = functools.partial(state_numbers, after[step])
         found: dict[str, Numbers] = {}
         for key, part in parts.items():
@@ -364,7 +365,8 @@ def cost(reply: Answered, check: str) -> float:
     size = count_numbers(case)
     document = 0.3 * config["n_layer"] + size * config["block_size"] * 1e-6
     if check == "stream":
-        return 300.0 if case["stream"]["documents"] == "names" else size * 1e-3
+        named = case.get("stream", {}).get("documents") == "names"
+        return 300.0 if named else size * 1e-3
     if check == "names":
         return float(case["count"] * min(config["block_size"], 8) * document)
     if check in TRAINING:
