@@ -266,7 +266,7 @@ def test_a_search_without_time_says_so():
     replies = port_replies(mutants.apply(NUMPY, edits(NUMPY, "norm-eps-1e-6")), TINY[:2])
     said = ports.diagnose(replies, patience=0)
     assert said[0] == (
-        "no known mistake gives these numbers (the search was ended after 0 s); what is known:"
+        "no known mistake gives these numbers (there was no time left to search); what is known:"
     )
 
 

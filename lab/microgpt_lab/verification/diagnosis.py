@@ -30,6 +30,7 @@ SMALL = 600  # a case with more numbers in its weights is not small
 GENERIC = "02_numpy_manual_backprop"  # fast, and each gradient has a line of its own
 PATIENCE = 10.0  # seconds to look for mistakes, in all results of one process
 spent = [0.0]  # of these seconds
+found_before: list[tuple[Mistake, ...]] = []  # in other results of this process
 # What is wrong if that is the first check which differs.
 WORDS = {
     "stream": "the random stream is exactly that of",
@@ -68,7 +69,9 @@ def compare_with_mistakes(
     reverted = source_edits.mutants_in_source(of, cheapest(failed).case, until) if of else []
     if reverted:
         return [sentence(as_mistakes(reverted[:1]), "the program differs from the right one by")]
-    searches = [Search(version, replies, until) for version in right_versions(of, failed)]
+    searches = [
+        Search(version, replies, until, found_before) for version in right_versions(of, failed)
+    ]
     best: Explanation | None = None
     for pairs in (False, True):
         for search in searches:
@@ -106,6 +109,7 @@ def right_versions(of: str, failed: Sequence[Answered]) -> list[Version]:
 def lines_of(found: Explanation, failed: Sequence[Answered], left: float) -> list[str]:
     """An explanation in words, and what is known of what it does not explain."""
     lines = []
+    found_before.extend(step.mistakes for step in found.steps)
     if len(found.steps) == 1 and not found.rest and len(found.steps[0].mistakes) == 1:
         lines.append(step_line(found.steps[0], "your numbers are exactly those of"))
     else:
@@ -113,6 +117,8 @@ def lines_of(found: Explanation, failed: Sequence[Answered], left: float) -> lis
             words = WORDS[step.check]
             lines.append(step_line(step, f"beyond that, {words}" if number else words))
     bounded = f" (the search was ended after {left:.0f} s)" if found.stopped else ""
+    if found.stopped and left < 1:
+        bounded = " (there was no time left to search)"
     if found.steps and found.rest:
         check, those = next(iter(found.rest.items()))
         level = CHECKS[check][0] or check

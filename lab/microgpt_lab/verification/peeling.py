@@ -72,7 +72,13 @@ def changed(mutant: mutants.Mutant) -> str:
 class Search:
     """Looks for the mistakes of some replies with one version as the right program."""
 
-    def __init__(self, version: Version, replies: Sequence[Answered], until: float):
+    def __init__(
+        self,
+        version: Version,
+        replies: Sequence[Answered],
+        until: float,
+        found_before: Sequence[tuple[Mistake, ...]] = (),
+    ):
         self.version, self.until = version, until
         self.replies = [r for r in replies if r.checks]
         known = as_mistakes(mutants.read_mutants(REFERENCE))
@@ -80,6 +86,7 @@ class Search:
             known = [m for m in known if m.rule.split(".")[0] in SHARED]
             known = as_mistakes(mutants.read_mutants(version.name)) + known
         self.known = known
+        self.found_before = list(found_before)
         self.programs: dict[tuple[tuple[str, str, str], ...], Program | None] = {}
         self.seen: dict[tuple[int, str, int], bool] = {}
 
@@ -177,11 +184,11 @@ class Search:
         pairs: bool,
     ) -> Iterator[Iterator[tuple[Mistake, ...]]]:
         """What to try, in this order: mistakes with a number, single mutants, pairs of them."""
-        if self.version.name != REFERENCE:
-            scene = readings.Scene(
-                check, targets, self.replies, lambda more: self.program([*group, *more])
-            )
-            yield recognisers.numbered(scene, group)
+        scene = readings.Scene(
+            check, targets, self.replies, lambda more: self.program([*group, *more])
+        )
+        yield iter(self.found_before)
+        yield recognisers.numbered(scene, group)
         mine = self.likely(check, targets[0])
         yield ((m,) for m in mine)
         if not pairs:

@@ -214,8 +214,8 @@ def passed(replies: Sequence[Reply]) -> bool:
     return bool(findings) and all(finding.passed for finding in findings)
 
 
-def diagnose(replies: Sequence[Reply], patience: float = 60.0) -> list[str]:
-    """What is wrong with a port, in words; see diagnosis.diagnose. `patience` in seconds."""
+def diagnose(replies: Sequence[Reply], patience: float | None = None) -> list[str]:
+    """What is wrong with a port, in words; see diagnosis.diagnose."""
     given = [r for r in replies if not r.error]
     answered = [diagnosis.Answered(r.case, r.answer, r.findings, r.dtype) for r in given]
     return diagnosis.diagnose(answered, patience=patience)

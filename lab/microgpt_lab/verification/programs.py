@@ -130,6 +130,7 @@ class Mistake:
     state: Callable[[Any], None] | None = None  # changes a new state of version 02
     seen: int = 0  # the documents of a batch that count; 0: all
     learned: int = 0  # the documents of a batch that have a gradient; 0: all
+    rate: Callable[[float], float] | None = None  # changes the learning rate of each step
     fields: tuple[str, ...] = ()  # of the recipe, which it takes as another value
 
     @property
@@ -250,6 +251,9 @@ class Program:
         found: Iterator[Any] = self.shared.batches(
             config, tokenizer, case["documents"], case["start"]["step"]
         )
+        for mistake in self.mistakes:
+            if mistake.rate:
+                found = with_rate(mistake.rate, found)
         return found
 
     def numbers(self, question: Case, check: str) -> Numbers:
@@ -329,6 +333,11 @@ class Program:
                 if not close(theirs, {"loss": np.array(loss)}, tolerance):
                     return False
         return True
+
+
+def with_rate(change: Callable[[float], float], batches: Iterator[Any]) -> Iterator[Any]:
+    """Batches with another learning rate."""
+    return ((batch, change(rate)) for batch, rate in batches)
 
 
 def limit_documents(module: Any, seen: int, learned: int) -> None:

@@ -5,7 +5,7 @@ compared like any other known mistake.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import microgpt
@@ -167,7 +167,7 @@ def decided_by(field: str, other: str, table: dict[Any, Any]) -> Mistake:
 def same(a: Any, b: Any) -> bool:
     if isinstance(a, str) or isinstance(b, str):
         return bool(a == b)
-    return bool(abs(a - b) <= 1e-4 * abs(b) + 1e-9)
+    return bool(abs(a - b) <= 1e-3 * abs(b) + 1e-9)
 
 
 def show(value: Any) -> str:
@@ -192,37 +192,87 @@ def factor(x: np.ndarray, y: np.ndarray, dtype: str) -> float | None:
     return ratio if off <= tolerance * float(np.linalg.norm(x)) else None
 
 
+KINDS = ("weights", "first_moment", "second_moment")
+
+
+def state_after(reply: Answered, step: int) -> tuple[np.ndarray, ...]:
+    """Weights and both moments after that many steps, each as one row; () if the answer does
+    not have all of them as finite numbers."""
+    start = reply.question["start"]
+    if not step:
+        return tuple(vector(start[kind]) for kind in KINDS)
+    after = reply.given.get(f"after {step}", {})
+    try:
+        rows = [vector({n: after[f"{kind} {n}"] for n in start[kind]}) for kind in KINDS]
+    except KeyError:
+        return ()
+    same_shape = all(x.shape == vector(start["weights"]).shape for x in rows)
+    return tuple(rows) if same_shape and all(np.isfinite(x).all() for x in rows) else ()
+
+
+def rounded(x: float, dtype: str) -> float:
+    return float(f"{x:.{6 if dtype == 'float64' else 4}g}")
+
+
 @functools.lru_cache(maxsize=1000)
 @np.errstate(all="ignore")
 def read_optimizer(reply: Answered) -> dict[str, float]:
     """The betas and the learning rate that an answer's first step was made with, whatever its
     gradients are: they are taken from the answer itself."""
-    kinds = ("weights", "first_moment", "second_moment")
-    after, start = reply.given.get("after 1", {}), reply.question["start"]
+    before, after = state_after(reply, 0), state_after(reply, 1)
     if not after or not reply.given["grads"]:
         return {}
-    try:
-        g = vector(reply.given["grads"])
-        w, m, v = (vector({n: after[f"{kind} {n}"] for n in start[kind]}) for kind in kinds)
-        w0, m0, v0 = (vector(start[kind]) for kind in kinds)
-    except KeyError:
+    g, (_, m0, v0), (_, m, v) = vector(reply.given["grads"]), before, after
+    if g.shape != m.shape:
         return {}
-    if not all(np.isfinite(x).all() and x.shape == w0.shape for x in (g, m, v, w)):
-        return {}
-    found: dict[str, float | None] = {
+    found = {
         "beta1": factor(m - g, m0 - g, reply.dtype),
         "beta2": factor(v - g * g, v0 - g * g, reply.dtype),
     }
-    beta1, beta2 = found["beta1"], found["beta2"]
-    if beta1 is not None and beta2 is not None:
-        k = start["step"] + 1
-        direction = m / (1 - beta1**k) / (np.sqrt(v / (1 - beta2**k)) + 1e-8)
-        rate = factor(w0 - w, direction, reply.dtype)
-        config = microgpt.Config(**reply.case["config"])
-        left = microgpt.learning_rate(replace(config, learning_rate=1.0), start["step"])
-        found["learning_rate"] = rate / left if rate is not None else None
-    digits = 6 if reply.dtype == "float64" else 3
-    return {k: float(f"{x:.{digits}g}") for k, x in found.items() if x is not None}
+    read = {k: rounded(x, reply.dtype) for k, x in found.items() if x is not None}
+    for _, asked, rate in read_rates(reply, read)[:1]:
+        read["learning_rate"] = rate * float(reply.case["config"]["learning_rate"]) / asked
+        read["learning_rate"] = rounded(read["learning_rate"], reply.dtype)
+    return read
+
+
+def read_rates(reply: Answered, betas: dict[str, float]) -> list[tuple[int, float, float]]:
+    """(step, the learning rate that was asked for, the one that was taken) of the first steps."""
+    config, first = microgpt.Config(**reply.case["config"]), reply.case["start"]["step"]
+    found = []
+    for step in (1, 2, 3):
+        before, after = state_after(reply, step - 1), state_after(reply, step)
+        if len(betas) < 2 or not before or not after:
+            break
+        k, (w, m, v) = first + step, after
+        upward = m / (1 - betas["beta1"] ** k) / (np.sqrt(v / (1 - betas["beta2"] ** k)) + 1e-8)
+        rate = factor(before[0] - w, upward, reply.dtype)
+        if rate is not None:
+            asked = microgpt.learning_rate(config, k - 1)
+            found.append((step, asked, rounded(rate, reply.dtype)))
+    return found
+
+
+def rates(replies: Sequence[Answered]) -> Iterator[Mistake]:
+    """The learning rate of each step has a limit, or is multiplied by a number."""
+    read = []
+    for reply in replies:
+        betas = {k: x for k, x in read_optimizer(reply).items() if k != "learning_rate"}
+        read += [(asked, taken) for _, asked, taken in read_rates(reply, betas)]
+    wrong = [(asked, taken) for asked, taken in read if not same(taken, asked)]
+    if not wrong:
+        return
+    asked, taken = wrong[0]
+    ways: list[tuple[str, str, Callable[[float], float]]] = [
+        ("limited", f"is at most {show(taken)}", lambda rate: min(rate, taken)),
+        ("limited", f"is at least {show(taken)}", lambda rate: max(rate, taken)),
+        ("constant", f"is always {show(taken)}", lambda _: taken),
+        ("scaled", f"is multiplied by {show(taken / asked)}", lambda rate: rate * taken / asked),
+    ]
+    for key, words, change in ways:
+        if all(same(y, change(x)) for x, y in read):
+            words = f"the learning rate of a step {words}"
+            yield Mistake(f"learning-rate-{key}", "S10.3", words, rate=change)
 
 
 # ---------------------------------------------------------------- Of several answers

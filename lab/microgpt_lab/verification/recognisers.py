@@ -12,7 +12,7 @@ import numpy as np
 
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.programs import Answered, Mistake, Rows
-from microgpt_lab.verification.readings import FIELDS, Scene, laws
+from microgpt_lab.verification.readings import FIELDS, Scene, laws, rates
 
 SQUARE = ("attn_wq", "attn_wk", "attn_wv", "attn_wo")
 
@@ -147,6 +147,8 @@ def numbered(scene: Scene, known: Sequence[Mistake]) -> Iterator[tuple[Mistake, 
             read += [m for m in found[:1] if m.key not in {x.key for x in read}]
             yield from ((mistake,) for mistake in found)
     yield from (tuple(x) for n in range(2, len(read) + 1) for x in combinations(read, n))
+    if scene.check in ("losses", "moments"):
+        yield from ((mistake,) for mistake in rates(scene.all))
     seen = {mistake.key for mistake in known}
     for reply in scene.failed:
         for mistake in structural(scene.check, reply):
