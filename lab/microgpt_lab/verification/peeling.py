@@ -90,6 +90,9 @@ class Search:
         self.programs: dict[tuple[tuple[str, str, str], ...], Program | None] = {}
         self.seen: dict[tuple[int, str, int], bool] = {}
 
+    def cost(self, reply: Answered, check: str) -> float:
+        return cost(reply, check, pure=self.version.name == REFERENCE)
+
     def program(self, group: Sequence[Mistake]) -> Program | None:
         """The program with these mistakes; None if they do not fit together."""
         key = tuple(m.key for m in group)
@@ -121,7 +124,7 @@ class Search:
             return False
         branches = [branch for branch in BRANCHES if check in branch]
         before = [c for c in branches[0][: branches[0].index(check)] if c in reply.checks]
-        costly = cost(reply, check) > SLOW
+        costly = self.cost(reply, check) > SLOW
         if costly and (group or not reply.has_failed(check)):
             return False
         return all(self.gives(group, reply, c) for c in before) and not self.gives(
@@ -131,14 +134,14 @@ class Search:
     def differing(self, group: Sequence[Mistake], check: str) -> list[Answered]:
         """The replies that differ in a check for the first time, the cheapest ones first."""
         found = [r for r in self.replies if self.differs(group, r, check)]
-        return sorted(found, key=lambda reply: cost(reply, check))
+        return sorted(found, key=lambda reply: self.cost(reply, check))
 
     def right(self, group: Sequence[Mistake], check: str) -> list[Answered]:
         """Cheap replies whose numbers in a check are those of these mistakes; those first
         that the right program does not give."""
         fits: list[Answered] = []
-        fair = [r for r in self.replies if check in r.checks and cost(r, check) <= SLOW]
-        for reply in sorted(fair, key=lambda r: (not r.has_failed(check), cost(r, check))):
+        fair = [r for r in self.replies if check in r.checks and self.cost(r, check) <= SLOW]
+        for reply in sorted(fair, key=lambda r: (not r.has_failed(check), self.cost(r, check))):
             if len(fits) < GUARDS:
                 fits += [reply] if self.gives(group, reply, check) else []
         return fits
@@ -231,7 +234,7 @@ class Search:
         branch = next(b for b in BRANCHES if check in b)
         later = branch[branch.index(check) + 1 :]
         return sum(
-            all(self.gives(group, r, c) for c in later if c in r.checks and cost(r, c) <= SLOW)
+            all(self.gives(group, r, c) for c in later if c in r.checks and self.cost(r, c) <= SLOW)
             for r in hits
         )
 

@@ -368,16 +368,17 @@ def count_numbers(case: Case) -> int:
     return sum(len(row) for rows in case["start"]["weights"].values() for row in rows)
 
 
-def cost(reply: Answered, check: str) -> float:
-    """About how many milliseconds version 02 takes to answer a check."""
+def cost(reply: Answered, check: str, pure: bool = False) -> float:
+    """About how many milliseconds version 02 takes to answer a check; `pure`: version 01."""
     config, case = reply.case["config"], reply.case
     size = count_numbers(case)
-    document = 0.3 * config["n_layer"] + size * config["block_size"] * 1e-6
+    tokens = min(config["block_size"], 8)
+    document = 8e-4 * size * tokens if pure else 0.3 * config["n_layer"] + 1e-6 * size * tokens
     if check == "stream":
         named = case.get("stream", {}).get("documents") == "names"
         return 300.0 if named else size * 1e-3
     if check == "names":
-        return float(case["count"] * min(config["block_size"], 8) * document)
+        return float(case["count"] * tokens * document)
     if check in TRAINING:
         steps = case["steps"] if check == "long run" else min(case["steps"], 20)
         return float(steps * config["batch_size"] * document)

@@ -254,7 +254,7 @@ def read_rates(reply: Answered, betas: dict[str, float]) -> list[tuple[int, floa
 
 
 def rates(replies: Sequence[Answered]) -> Iterator[Mistake]:
-    """The learning rate of each step has a limit, or is multiplied by a number."""
+    """The learning rate of each step has a limit, or is a constant."""
     read = []
     for reply in replies:
         betas = {k: x for k, x in read_optimizer(reply).items() if k != "learning_rate"}
@@ -262,12 +262,11 @@ def rates(replies: Sequence[Answered]) -> Iterator[Mistake]:
     wrong = [(asked, taken) for asked, taken in read if not same(taken, asked)]
     if not wrong:
         return
-    asked, taken = wrong[0]
+    taken = wrong[0][1]
     ways: list[tuple[str, str, Callable[[float], float]]] = [
         ("limited", f"is at most {show(taken)}", lambda rate: min(rate, taken)),
         ("limited", f"is at least {show(taken)}", lambda rate: max(rate, taken)),
         ("constant", f"is always {show(taken)}", lambda _: taken),
-        ("scaled", f"is multiplied by {show(taken / asked)}", lambda rate: rate * taken / asked),
     ]
     for key, words, change in ways:
         if all(same(y, change(x)) for x, y in read):

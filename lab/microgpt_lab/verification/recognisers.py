@@ -141,14 +141,16 @@ def numbered(scene: Scene, known: Sequence[Mistake]) -> Iterator[tuple[Mistake, 
     several together where each was read from the answers."""
     done = {field for mistake in known for field in mistake.fields}
     read: list[Mistake] = []
+    if scene.check in ("losses", "moments"):
+        steps = list(rates(scene.all))
+        yield from ((mistake,) for mistake in steps)
+        done |= {"learning_rate"} if steps else set()
     for field in FIELDS.get(scene.check, ()):
         if field not in done:
             found = list(laws(field, scene.readings(field)))
             read += [m for m in found[:1] if m.key not in {x.key for x in read}]
             yield from ((mistake,) for mistake in found)
     yield from (tuple(x) for n in range(2, len(read) + 1) for x in combinations(read, n))
-    if scene.check in ("losses", "moments"):
-        yield from ((mistake,) for mistake in rates(scene.all))
     seen = {mistake.key for mistake in known}
     for reply in scene.failed:
         for mistake in structural(scene.check, reply):
