@@ -31,6 +31,7 @@ GENERIC = "02_numpy_manual_backprop"  # fast, and each gradient has a line of it
 PATIENCE = 10.0  # seconds to look for mistakes, in all results of one process
 spent = [0.0]  # of these seconds
 found_before: list[tuple[Mistake, ...]] = []  # in other results of this process
+said_before: dict[tuple[int, ...], tuple[Sequence[Answered], list[str]]] = {}
 # What is wrong if that is the first check which differs.
 WORDS = {
     "stream": "the random stream is exactly that of",
@@ -52,10 +53,16 @@ def diagnose(replies: Sequence[Answered], of: str = "", patience: float | None =
     failed = [r for r in replies if r.failed]
     if not failed:
         return []
+    # A port's result is shown and also written: the answers are kept, so an id stays theirs.
+    key = tuple(id(reply.answer) for reply in replies)
+    if patience is None and key in said_before:
+        return said_before[key][1]
     began = time.monotonic()
     left = max(0.0, PATIENCE - spent[0]) if patience is None else patience
     try:
-        return compare_with_mistakes(replies, failed, of, began + left, left)
+        lines = compare_with_mistakes(replies, failed, of, began + left, left)
+        said_before[key] = replies, lines
+        return lines
     except InputError as e:
         return [f"this could not be compared with the known mistakes: {e}"]
     finally:
@@ -100,7 +107,7 @@ def right_versions(of: str, failed: Sequence[Answered]) -> list[Version]:
     versions, reply = find(), cheapest(failed)
     names = [name for name in (GENERIC, REFERENCE) if name != of and name in versions]
     usable = [versions[name] for name in names if not versions[name].missing]
-    return [version for version in usable if answers_rightly(version, reply)]
+    return [version for version in usable if answers_rightly(version, reply.case)]
 
 
 # ---------------------------------------------------------------- In words

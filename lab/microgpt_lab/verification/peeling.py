@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from microgpt import InputError
-
 from microgpt_lab.base.versions import REFERENCE, Version
-from microgpt_lab.verification import checks, evidence, mutants, readings, recognisers
+from microgpt_lab.verification import answers, checks, evidence, mutants, readings, recognisers
+from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.programs import GIVEN, Answered, Mistake, Program, close, cost
 
 # Checks of one branch follow from each other: only the first that differs can be explained.
@@ -262,17 +261,7 @@ class Search:
         return found
 
 
-def answers_rightly(version: Version, reply: Answered) -> bool:
-    """Whether a version, as it is here, gives the golden answer in the cheap checks."""
-    try:
-        program = Program(version, [])
-        case = reply.case
-        given = case["answer"] | {}
-        asked = Answered(case, given, reply.findings, "float64")
-        return all(
-            program.gives(asked, check)
-            for check in reply.checks
-            if check in ("logits", "loss", "grads", "losses", "names") and cost(reply, check) < SLOW
-        )
-    except (InputError, KeyError):
-        return False
+def answers_rightly(version: Version, case: Case) -> bool:
+    """Whether a version, as it is here, passes a case."""
+    dtype = "float64" if "float64" in version.dtypes else "float32"
+    return all(f.passed for f in answers.run_checks(version.load(), case, dtype))
