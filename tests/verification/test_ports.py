@@ -5,8 +5,6 @@ import functools
 import json
 import math
 import random
-import shutil
-import subprocess
 import sys
 
 import pytest
@@ -121,27 +119,6 @@ def test_results_of_a_port_can_be_read_from_a_file(tmp_path):
     assert ports.passed(ports.read_results(path, TINY[:2]))
     path.write_text("\n".join(map(json.dumps, answers[:1])))
     assert not ports.passed(ports.read_results(path, TINY[:2]))
-
-
-@pytest.fixture(scope="session")
-def c_port(tmp_path_factory):
-    """A function that builds the port in C, with some edits, and returns its command."""
-    source = (vectors.FOLDER.parent / "examples" / "c" / "port.c").read_text()
-    cc = shutil.which("cc")
-    assert cc, "the C port is built with cc, which is not there"
-
-    def build(*edits):
-        text = source
-        for find, replace in edits:
-            assert text.count(find) == 1, find
-            text = text.replace(find, replace)
-        folder = tmp_path_factory.mktemp("port")
-        (folder / "port.c").write_text(text)
-        command = [cc, "-O2", "-std=c11", "-Wall", "-o", "port", "port.c", "-lm"]
-        subprocess.run(command, cwd=folder, check=True)
-        return str(folder / "port")
-
-    return build
 
 
 def test_the_port_in_c_passes_every_level(c_port):

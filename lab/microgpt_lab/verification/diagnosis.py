@@ -1,320 +1,153 @@
-"""Find out which mistake a wrong program has, by computing what known mistakes would answer.
+"""Find out which mistakes a wrong program has, by computing what known mistakes would answer.
 
-A wrong answer is compared with the answer of every mutant, one mutant at a time and then in
-pairs. If a mutant gives the same numbers within the tolerance, its edit is the mistake.
+An answer is explained if a program with known mistakes gives the same numbers within the
+tolerance: a mutant (an edit of a version), or the right program with another value, other
+documents or other weights. Several mistakes are named one after the other.
 """
 
-import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations, takewhile, tee
-from typing import Any
+from collections.abc import Sequence
 
 from microgpt import InputError
 
 import numpy as np
 
-from microgpt_lab.base.versions import REFERENCE, Version, find, load_source
-from microgpt_lab.verification import answers, checks, mutants
-from microgpt_lab.verification.cases import Case
-from microgpt_lab.verification.checks import Finding
-from microgpt_lab.verification.mutants import Mutant
+from microgpt_lab.base.versions import REFERENCE, Version, find
+from microgpt_lab.verification import evidence, source_edits
+from microgpt_lab.verification.checks import CHECKS
+from microgpt_lab.verification.peeling import (
+    Explanation,
+    Search,
+    Step,
+    answers_rightly,
+    as_mistakes,
+)
+from microgpt_lab.verification.programs import Answered, Mistake, cost, count_numbers, plain
 
-SMALL = 600  # a case with more numbers in its weights is too slow for every mutant
+__all__ = ["GENERIC", "SMALL", "Answered", "count_numbers", "diagnose", "plain"]
+
+SMALL = 600  # a case with more numbers in its weights is not small
 GENERIC = "02_numpy_manual_backprop"  # fast, and each gradient has a line of its own
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A case, the answer to it, and the findings of all checks."""
-
-    case: Case
-    answer: Case
-    findings: Sequence[Finding]
-    dtype: str
-
-    @property
-    def failed(self) -> bool:
-        return any(not f.passed for f in self.findings)
+PATIENCE = 10.0  # seconds to look for mistakes, in all results of one process
+spent = [0.0]  # of these seconds
+found_before: list[tuple[Mistake, ...]] = []  # in other results of this process
+said_before: dict[tuple[int, ...], tuple[Sequence[Answered], list[str]]] = {}
+# What is wrong if that is the first check which differs.
+WORDS = {
+    "stream": "the random stream is exactly that of",
+    "logits": "the forward pass is exactly that of",
+    "loss": "the loss is exactly that of",
+    "grads": "the gradients are exactly those of",
+    "order": "the gradients in another order are exactly those of",
+    "losses": "training is exactly that of",
+    "moments": "the moments are exactly those of",
+    "long run": "training is exactly that of",
+    "names": "sampling is exactly that of",
+}
 
 
 @np.errstate(all="ignore")  # a wrong program may well divide by zero
-def diagnose(replies: Sequence[Answered], of: str = "", patience: float = 60.0) -> list[str]:
+def diagnose(replies: Sequence[Answered], of: str = "", patience: float | None = None) -> list[str]:
     """Lines that say what is wrong. `of`: the version that failed, "" for a port. `patience`:
-    the seconds to look for two mistakes at once.
-
-    A mutant is named if it explains the failed answers and also gives the answers that passed.
-    """
+    the seconds to look for known mistakes; without it, what is left of PATIENCE."""
     failed = [r for r in replies if r.failed]
     if not failed:
         return []
+    # A port's result is shown and also written: the answers are kept, so an id stays theirs.
+    key = tuple(id(reply.answer) for reply in replies)
+    if patience is None and key in said_before:
+        return said_before[key][1]
+    began = time.monotonic()
+    left = max(0.0, PATIENCE - spent[0]) if patience is None else patience
     try:
-        return compare_with_mutants(replies, failed, of, patience)
+        lines = compare_with_mistakes(replies, failed, of, began + left, left)
+        said_before[key] = replies, lines
+        return lines
     except InputError as e:
         return [f"this could not be compared with the known mistakes: {e}"]
+    finally:
+        spent[0] += time.monotonic() - began if patience is None else 0.0
 
 
-def compare_with_mutants(
-    replies: Sequence[Answered], failed: Sequence[Answered], of: str, patience: float
+def compare_with_mistakes(
+    replies: Sequence[Answered], failed: Sequence[Answered], of: str, until: float, left: float
 ) -> list[str]:
     """As diagnose; raises InputError if a file of mutants cannot be read."""
-    reverted = mutants_in_source(of, failed[0].case) if of else []
+    reverted = source_edits.mutants_in_source(of, cheapest(failed).case, until) if of else []
     if reverted:
-        return [sentence([reverted[0]], exactly="the program differs from the right one by")]
-    small = [r for r in replies if count_numbers(r.case) <= SMALL and r.answer]
-    first = [r for r in failed if r in small and all(f.worst < math.inf for f in r.findings)]
-    if first:
-        others = [r for r in small if r is not first[0]]
-        lists = list(candidates(of, first[0].case))
-        for known in lists:
-            found = [[m] for m in known.mutants if fits(known, [m], first[0])]
-            found = narrow(known, found, others)
-            if found:
-                return [sentence(group) for group in found[:3]]
-        for known in lists[:1]:
-            pairs = until_timeout(patience, likely_pairs(known, first[0]))
-            found = [pair for pair in pairs if fits(known, pair, first[0])]
-            found = narrow(known, found, others)
-            if found:
-                return [sentence(group) for group in found[:3]]
-    return known_facts(failed)
+        return [sentence(as_mistakes(reverted[:1]), "the program differs from the right one by")]
+    searches = [
+        Search(version, replies, until, found_before) for version in right_versions(of, failed)
+    ]
+    best: Explanation | None = None
+    for pairs in (False, True):
+        for search in searches:
+            found = search.run(pairs)
+            best = found if best is None else min(best, found, key=count)
+            if not best.rest:
+                return lines_of(best, failed, left)
+    best = best or Explanation([], {})
+    best.stopped = time.monotonic() > until
+    return lines_of(best, failed, left)
 
 
-def until_timeout(seconds: float, pairs: Iterator[list[Mutant]]) -> Iterator[list[Mutant]]:
-    """The pairs until that time is over."""
-    until = time.monotonic() + seconds
-    return takewhile(lambda _: time.monotonic() < until, pairs)
+def cheapest(failed: Sequence[Answered]) -> Answered:
+    return min(failed, key=lambda r: cost(r, "losses"))
 
 
-def sentence(group: Sequence[Mutant], exactly: str = "your numbers are exactly those of") -> str:
-    """One or two mistakes in words."""
-    return f"{exactly}: " + "; and ".join(f"{m.id} (rule {m.rule}): {changed(m)}" for m in group)
+def count(found: Explanation) -> tuple[int, int, int]:
+    """How much is unexplained, how early, and how many mistakes were needed."""
+    early = min((list(CHECKS).index(check) for check in found.rest), default=len(CHECKS))
+    return sum(map(len, found.rest.values())), -early, len(found.steps)
 
 
-def changed(mutant: Mutant) -> str:
-    """The lines of a mutant that are not in the right program."""
-    right = [line.strip() for line in mutant.find.splitlines()]
-    lines = [line.strip() for line in mutant.replace.splitlines()]
-    new = [line for line in lines if line and line not in right]
-    gone = [line for line in right if line and line not in lines]
-    return f"`{' / '.join(new)}`" if new else f"without `{' / '.join(gone)}`"
+def right_versions(of: str, failed: Sequence[Answered]) -> list[Version]:
+    """The versions to make mistakes in: a fast one; and 01, where an edit of the forward pass
+    also changes the gradients, as in any program with autograd."""
+    versions, reply = find(), cheapest(failed)
+    names = [name for name in (GENERIC, REFERENCE) if name != of and name in versions]
+    usable = [versions[name] for name in names if not versions[name].missing]
+    return [version for version in usable if answers_rightly(version, reply.case)]
 
 
-def count_numbers(case: Case) -> int:
-    """How many numbers the weights of a case have."""
-    return sum(len(row) for rows in case["start"]["weights"].values() for row in rows)
+# ---------------------------------------------------------------- In words
 
 
-# ---------------------------------------------------------------- Comparing with mutants
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Mutants to try, and the version that runs with their edits."""
-
-    version: Version
-    mutants: list[Mutant]
-
-
-def candidates(of: str, case: Case) -> Iterator[Candidates]:
-    """Two lists of mutants to try. First those of a fast version that answers this case
-    correctly, with those of 01, whose code all versions import. Then those of 01 alone: there
-    an edit of the forward pass also changes the gradients, as in any program with autograd."""
-    shared = [m for m in mutants.read_mutants(REFERENCE) if not m.harmless]
-    versions = find()
-    for name in (GENERIC, *(n for n in versions if n not in (GENERIC, REFERENCE))):
-        version = versions.get(name)
-        own = [m for m in mutants.read_mutants(name) if not m.harmless and not m.variant]
-        if name == of or version is None or version.missing or not own:
-            continue
-        dtype = "float64" if "float64" in version.dtypes else "float32"
-        if all(f.passed for f in answers.run_checks(version.load(), case, dtype)):
-            yield Candidates(version, own + shared)
-            break
-    if of != REFERENCE:
-        yield Candidates(versions[REFERENCE], shared)
-
-
-def fits(known: Candidates, group: Sequence[Mutant], reply: Answered) -> bool:
-    """Whether the program with these mistakes gives this answer in every check."""
-    seen = list(agreement(known, group, reply))
-    return bool(seen) and all(agrees for _, agrees, _ in seen)
-
-
-@dataclass(frozen=True)
-class MutantAnswer:
-    """What a program with mistakes answers in one check."""
-
-    check: str
-    case: Case  # the case with this answer instead of the right one
-    right: bool  # whether it is the right one
-
-
-def agreement(
-    known: Candidates, group: Sequence[Mutant], reply: Answered
-) -> Iterator[tuple[str, bool, bool]]:
-    """For each check: (its name, whether the program with these mistakes gives this answer,
-    whether that program is right). Ends after the first check with another answer."""
-    asked = {f.check for f in reply.findings}
-    for theirs in answers_of(known.version, group, reply.case):
-        if theirs.check == "error":
-            yield "error", False, False
-        elif theirs.check in asked:
-            found = checks.compare(theirs.case, reply.answer, theirs.check, reply.dtype)
-            agrees = found is not None and found.passed
-            yield theirs.check, agrees, theirs.right
-            if not agrees:
-                return
-
-
-# Answers of single mutants, computed as far as somebody has asked. The case is kept beside
-# them, so that its id() stays its own.
-KNOWN_ANSWERS: dict[tuple[str, Mutant, int], tuple[Case, Iterator[MutantAnswer]]] = {}
-
-
-def answers_of(version: Version, group: Sequence[Mutant], case: Case) -> Iterator[MutantAnswer]:
-    """What the version with these mistakes answers, check by check."""
-    if len(group) > 1:
-        return compute_answers(version, group, case)
-    key = version.name, group[0], id(case)
-    _, rest = KNOWN_ANSWERS.get(key) or (case, compute_answers(version, group, case))
-    kept, given = tee(rest)
-    KNOWN_ANSWERS[key] = case, kept
-    return given
-
-
-def compute_answers(
-    version: Version, group: Sequence[Mutant], case: Case
-) -> Iterator[MutantAnswer]:
-    """As answers_of. Ends with a check called "error" if the program cannot be run."""
-    dtype = "float64" if "float64" in version.dtypes else "float32"
-    try:
-        module = mutants.apply(version, group)
-        for check, answer in answers.ask(module, case, dtype, {}):
-            right = checks.compare(case, answer, check, dtype)
-            passed = right is not None and right.passed
-            yield MutantAnswer(check, as_case(case, answer), passed)
-    except Exception:  # two edits of the same line, or a mutant that raises
-        yield MutantAnswer("error", case, False)
-
-
-def likely_pairs(known: Candidates, reply: Answered) -> Iterator[list[Mutant]]:
-    """Pairs that can explain an answer: either one of the two gives the first wrong check's
-    numbers alone, or both change the numbers of that check."""
-    wrong = next(f.check for f in reply.findings if not f.passed)
-    explain, change = [], []
-    for mutant in known.mutants:
-        there = [x for x in agreement(known, [mutant], reply) if x[0] == wrong]
-        if there and there[0][1]:
-            explain.append(mutant)
-        elif there and not there[0][2]:
-            change.append(mutant)
-    for mutant in explain:
-        yield from ([mutant, other] for other in known.mutants if other is not mutant)
-    yield from (list(pair) for pair in combinations(change, 2))
-
-
-def as_case(case: Case, answer: Case) -> Case:
-    """The case with a mutant's answer instead of the right one."""
-    return case | {"answer": plain(answer)}
-
-
-def plain(value: Any) -> Any:
-    """Arrays in nested dictionaries -> nested lists."""
-    if isinstance(value, dict):
-        return {key: plain(x) for key, x in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def narrow(
-    known: Candidates, groups: list[list[Mutant]], others: Sequence[Answered]
-) -> list[list[Mutant]]:
-    """Keep the explanations that also explain the other cases, if there are any."""
-    for reply in others:
-        left = [group for group in groups if fits(known, group, reply)]
-        groups = left or groups
-        if len(groups) == 1:
-            break
-    return groups
-
-
-def mutants_in_source(of: str, case: Case) -> list[Mutant]:
-    """The mutants whose edit stands in a version's program: without it the case passes."""
-    found = []
-    for name in {of, REFERENCE}:
-        version = find().get(name)
-        if version is None or version.missing:
-            continue
-        source = version.path.read_text()
-        for mutant in mutants.read_mutants(name):
-            undone = mutant.find in source and mutant.find not in mutant.replace
-            if mutant.harmless or undone or source.count(mutant.replace) != 1:
-                continue
-            right = source.replace(mutant.replace, mutant.find)
-            try:
-                module = load_source("corrected", version.path, right)
-                if all(f.passed for f in answers.run_checks(module, case, version.dtypes[-1])):
-                    found.append(mutant)
-            except Exception:
-                continue
-    return found
-
-
-# ---------------------------------------------------------------- If no mutant fits
-
-
-def known_facts(failed: Sequence[Answered]) -> list[str]:
-    """What the findings say by themselves: the stage in which the first difference appears."""
-    findings = [f for reply in failed for f in reply.findings if not f.passed]
-    checks = {f.check for f in findings}
-    reply = failed[0]
-    lines = ["no known mistake gives these numbers; what the checks say:"]
-    if any(f.worst == math.inf for f in reply.findings):
-        return ["the answer does not have all the numbers that were asked for: see above"]
-    if checks & {"inner", "logits"}:
-        lines.append("the forward pass differs: see the first tensor above (S4 to S7)")
-    elif "loss" in checks:
-        lines.append("the logits are right, the loss is wrong (S8)")
-    elif "grads" in checks:
-        off = wrong_gradients(reply)
-        if off == ["wte"]:
-            lines.append(
-                "only the gradient of wte is wrong: a letter that occurs twice has the sum of "
-                "both gradients (S8.3)"
-            )
-        elif off:
-            lines.append(f"the loss is right, the gradients of {', '.join(off)} are wrong (S8.3)")
-    elif "moments" in checks or "losses" in checks:
-        lines.append("loss and gradients are right, the steps are wrong: the optimizer (S9, S10)")
-    elif "names" in checks:
-        lines.append("training is right, sampling is wrong (S11)")
-    ratio = common_ratio(reply)
-    if ratio:
-        lines.append(f"every gradient is the right one times {ratio:.6g}")
+def lines_of(found: Explanation, failed: Sequence[Answered], left: float) -> list[str]:
+    """An explanation in words, and what is known of what it does not explain."""
+    lines = []
+    found_before.extend(step.mistakes for step in found.steps)
+    if len(found.steps) == 1 and not found.rest and len(found.steps[0].mistakes) == 1:
+        lines.append(step_line(found.steps[0], "your numbers are exactly those of"))
+    else:
+        for number, step in enumerate(found.steps):
+            words = WORDS[step.check]
+            lines.append(step_line(step, f"beyond that, {words}" if number else words))
+    bounded = f" (the search was ended after {left:.0f} s)" if found.stopped else ""
+    if found.stopped and left < 1:
+        bounded = " (there was no time left to search)"
+    if found.steps and found.rest:
+        check, those = next(iter(found.rest.items()))
+        level = CHECKS[check][0] or check
+        names = ", ".join(r.case["id"] for r in those[:3])
+        lines.append(f"beyond that, no known mistake gives the {level} of {names}{bounded}")
+    elif not found.steps:
+        lines.append(f"no known mistake gives these numbers{bounded}; what is known:")
+        lines += evidence.known_facts(failed)
     return lines
 
 
-def wrong_gradients(reply: Answered) -> list[str]:
-    """The names of the weights whose gradient is wrong."""
-    tolerance = checks.TOLERANCES[reply.dtype]["grads"]
-    try:
-        pairs = list(checks.pairs(reply.case, reply.answer, "grads"))
-    except (KeyError, TypeError, AttributeError):
-        return []
-    return [name for name, g, w in pairs if not checks.difference(g, w)[0] <= tolerance]
+def step_line(step: Step, words: str) -> str:
+    """One step in words, with other mistakes that have the same numbers."""
+    text = sentence(step.mistakes, words)
+    for other in step.others:
+        text += "; or, with the same numbers, " + named(other)
+    return text
 
 
-def common_ratio(reply: Answered) -> float | None:
-    """The one factor between all gradients of an answer and the right ones; None without."""
-    try:
-        pairs = list(checks.pairs(reply.case, reply.answer, "grads"))
-        got = np.concatenate([checks.flat(g) for _, g, _ in pairs])
-        want = np.concatenate([checks.flat(w) for _, _, w in pairs])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    if got.shape != want.shape or not np.isfinite(got).all() or not want.any():
-        return None
-    ratio = float(got @ want / (want @ want))
-    close = float(np.linalg.norm(got - ratio * want)) <= 1e-6 * float(np.linalg.norm(got))
-    return ratio if close and abs(ratio - 1) > 1e-6 else None
+def sentence(group: Sequence[Mistake], exactly: str) -> str:
+    return f"{exactly}: {named(group)}"
+
+
+def named(group: Sequence[Mistake]) -> str:
+    return "; and ".join(f"{m.id} (rule {m.rule}): {m.words}" for m in group)

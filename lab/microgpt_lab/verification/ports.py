@@ -122,7 +122,7 @@ def passed(replies: Sequence[Reply]) -> bool:
     return verdict_of(replies).status == 0
 
 
-def diagnose(replies: Sequence[Reply], patience: float = 60.0) -> list[str]:
+def diagnose(replies: Sequence[Reply], patience: float | None = None) -> list[str]:
     """What is wrong with a port, in words; see diagnosis.diagnose. `patience` in seconds."""
     given = [r for r in replies if not (r.error or r.declined)]
     answered = [diagnosis.Answered(r.case, r.answer, r.findings, r.dtype) for r in given]
