@@ -1,6 +1,7 @@
 """The golden cases before 01 has computed them. Each is chosen by a mistake that it catches."""
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import microgpt
@@ -263,6 +264,18 @@ PLANS = [
         names=12,
         weights="flat",
         uniforms=(0.0, 0.25, 0.5, 0.75, 0.75 - 2**-53, 0.5 - 2**-54, 0.25 - 2**-54, 1 - 2**-53) * 6,
+    ),
+    CasePlan(
+        "uniforms-on-sums",
+        "Ten equally likely tokens: the cumulative sums of a tenth end below 1. A uniform that is "
+        "one of these sums draws another token if it is not scaled by the last sum.",
+        "S11.3",
+        "abc def ghi abcdefghi",
+        replace(TINY, block_size=3),
+        steps=0,
+        names=9,
+        weights="flat",
+        uniforms=tuple(list(accumulate([0.1] * 10))[:9]) * 4,
     ),
     CasePlan(
         "uniforms-underflow",
