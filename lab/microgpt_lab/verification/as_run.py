@@ -82,5 +82,3 @@ def findings(version: Version) -> list[Finding]:
         return [failure(title, "error", "as a user runs it", text)]
     found = (compare(case, answer, check, version.dtypes[0]) for check in ("losses", "names"))
     return [finding for finding in found if finding]
-
-

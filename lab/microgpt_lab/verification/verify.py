@@ -17,7 +17,16 @@ from rich.text import Text
 
 from microgpt_lab.base import machine
 from microgpt_lab.base.versions import ROOT, Version, pick
-from microgpt_lab.verification import answers, checks, child, diagnosis, output, vectors
+from microgpt_lab.verification import (
+    answers,
+    as_run,
+    checks,
+    child,
+    compiled,
+    diagnosis,
+    output,
+    vectors,
+)
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import COLUMNS, Finding
 
@@ -96,6 +105,8 @@ def run_version(version: Version, cases: str = "") -> list[VersionResult]:
     for result in results:
         if not result.about:  # its process ended before this result was complete
             result.findings.append(checks.failure("-", "error", "its process", last_words))
+    if not cases:
+        results[0].findings += as_run.findings(version)
     return results
 
 
@@ -135,7 +146,11 @@ def serve_version(name: str, cases: str = "") -> Iterator[Any]:
             answer = diagnosis.plain(answered.get(case["id"], {}))
             replies.append(diagnosis.Answered(case, answer, findings, result.dtype))
         config, start = vectors.question(replies[0].case)
-        about = module.about(module.create(config, start, dtype=result.dtype, **options))
+        state = module.create(config, start, dtype=result.dtype, **options)
+        about = module.about(state)
+        says = compiled.claimed(version.framework, options, about)
+        for finding in compiled.failures(module, state, replies[0].case, says):
+            yield index, finding.fields() | {"worst": None}
         yield index, {"about": about, "diagnosis": diagnosis.diagnose(replies, name)}
 
 
