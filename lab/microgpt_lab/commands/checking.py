@@ -154,7 +154,7 @@ class Proof:
     """Write the lines that verify does not run into VERIFIED.md. Needs --lines."""
 
     def run(self) -> int:
-        from microgpt_lab.verification import proof, reach_page
+        from microgpt_lab.verification import proof, reach
 
         at_least(1, jobs=self.jobs)
         if self.write and not self.lines:
@@ -162,7 +162,7 @@ class Proof:
         console = plain_console()
         right = [proof.show(*one, console) for one in proof.run_all(self.versions, self.jobs)]
         if self.lines:
-            right += reach_page.measure_all(self.versions, self.write, console)
+            right += reach.measure_all(self.versions, self.write, console)
         return 0 if all(right) else 1
 
 

@@ -76,8 +76,9 @@ def findings(version: Version) -> list[Finding]:
         answer = logged(version)
     except (OSError, subprocess.SubprocessError, ValueError, LookupError) as e:
         return [failure(title, "error", "as a user runs it", str(e))]
-    case = {"id": title, "answer": expected(version.recipe)}
-    if answer["config"] != case["answer"]["config"]:
+    wanted = expected(version.recipe)
+    case = {"id": title, "answer": wanted}
+    if answer["config"] != wanted["config"]:
         text = f"its recipe is not {version.recipe}: {answer['config']}"
         return [failure(title, "error", "as a user runs it", text)]
     found = (compare(case, answer, check, version.dtypes[0]) for check in ("losses", "names"))

@@ -148,12 +148,12 @@ def load_edited(version: Version, name: str, mutants: Sequence[Mutant], shared: 
 
 def is_long(case: Case) -> bool:
     """Whether the case takes longer than a mutant should, if a shorter one fails as well."""
-    return case["steps"] > LONG or case["count"] > LONG or case["id"] == "scaled"
+    return bool(max(case["steps"], case["count"]) > LONG or case["id"] == "scaled")
 
 
 @np.errstate(all="ignore")  # a wrong program may divide by zero
 def first_failure(version: Version, mutant: Mutant, dtype: str) -> Finding | None:
-    """The first finding that fails, of the fastest cases first; None if all pass."""
+    """The first finding that fails, of the shorter cases first; None if all pass."""
     module = apply(version, [mutant])
     options = version.variants.get(mutant.variant, {})
     for case in sorted(vectors.vectors_for(mutant.variant), key=is_long):

@@ -51,7 +51,7 @@ REASONS = {
     "batches": "which documents a step has does not depend on the model",
     "generate": "the version's own logits are all that it needs of the model",
 }
-ENOUGH = 4  # cases to try with a field that `create` may leave unread
+ENOUGH = 2  # cases to try with a field that `create` may leave unread
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,17 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from microgpt import InputError
 
-from microgpt_lab.base.versions import REFERENCE, ROOT, Version, installed
+from rich.console import Console
+
+from microgpt_lab.base import files, json_text
+from microgpt_lab.base.versions import REFERENCE, ROOT, Version, installed, pick
+from microgpt_lab.verification import output, reach_page, verified_page
 
 GAP = ""  # the reason of what should be reached
 # Decorators of functions that become machine code before they run, and what PyTorch compiles.
@@ -124,3 +128,28 @@ def summary(version: Version, files: dict[str, Any]) -> dict[str, Any]:
 def gaps(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """What was not reached, without a reason."""
     return [line for line in summary["missed"] if line["reason"] == GAP]
+
+
+def measure_all(names: Sequence[str], write: bool, console: Console) -> list[bool]:
+    """Measure versions and show the gaps -> whether each has none. With `write`, put the
+    results into the record and the page."""
+    record, right = reach_page.read_record(), []
+    for version in pick(names):
+        if version.missing:
+            output.print_line(console, "–", "yellow", f"{version.name}: {version.missing}")
+            continue
+        entry = summary(version, measure(version))
+        text = f"{version.name}: {entry['lines']} % of lines, {entry['branches']} % of branches"
+        missing = gaps(entry)
+        mark, style = ("✗", "red") if missing else ("✓", "green")
+        output.print_line(console, mark, style, text)
+        for line in missing:
+            where = f"{version.name}/{line['file']}:{line['line']}"
+            output.print_failure(console, f"{where}: no case reaches {line['words']!r}")
+        right.append(not missing)
+        record[version.name] = entry
+    if write:
+        files.write(ROOT / reach_page.RECORD, json_text.to_json(dict(sorted(record.items()))))
+        places = verified_page.Places()
+        verified_page.write_pages(verified_page.read_record(places), places)
+    return right

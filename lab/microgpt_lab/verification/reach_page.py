@@ -4,18 +4,13 @@ The record is `spec/reach.json`: {version: {"lines", "branches", "missed"}}, see
 """
 
 import json
-from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from microgpt import InputError
 
-from rich.console import Console
-
-from microgpt_lab.base import files, json_text
-from microgpt_lab.base.versions import ROOT, pick
-from microgpt_lab.verification import output, reach, verified_page
+from microgpt_lab.base.versions import ROOT
 
 RECORD = "spec/reach.json"
 # What no machine without an accelerator can run, whatever the lines say.
@@ -50,28 +45,3 @@ def markdown(record: dict[str, Any]) -> list[str]:
             more = f" and {len(words) - 3} more" if len(words) > 3 else ""
             lines.append(f"- {name}: {reason or '**a gap**'}: {', '.join(words[:3])}{more}")
     return lines if record else []
-
-
-def measure_all(names: Sequence[str], write: bool, console: Console) -> list[bool]:
-    """Measure versions and show the gaps -> whether each has none. With `write`, put the
-    results into the record and the page."""
-    record, right = read_record(), []
-    for version in pick(names):
-        if version.missing:
-            output.print_line(console, "–", "yellow", f"{version.name}: {version.missing}")
-            continue
-        entry = reach.summary(version, reach.measure(version))
-        text = f"{version.name}: {entry['lines']} % of lines, {entry['branches']} % of branches"
-        missing = reach.gaps(entry)
-        mark, style = ("✗", "red") if missing else ("✓", "green")
-        output.print_line(console, mark, style, text)
-        for line in missing:
-            where = f"{version.name}/{line['file']}:{line['line']}"
-            output.print_failure(console, f"{where}: no case reaches {line['words']!r}")
-        right.append(not missing)
-        record[version.name] = entry
-    if write:
-        files.write(ROOT / RECORD, json_text.to_json(dict(sorted(record.items()))))
-        places = verified_page.Places()
-        verified_page.write_pages(verified_page.read_record(places), places)
-    return right

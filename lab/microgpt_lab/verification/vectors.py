@@ -249,8 +249,8 @@ def write_vectors(folder: Path = FOLDER) -> list[Path]:
 
 
 # A variant is the same program run in another way, and often compiles again for each recipe.
-# These two cases together ask for every check.
-FOR_VARIANTS = ("ragged-batch", "seed")
+# These cases together ask for every check, and vary each field that `create` reads.
+FOR_VARIANTS = ("ragged-batch", "unlike-recipes", "seed")
 
 
 def vectors_for(variant: str) -> list[Case]:
