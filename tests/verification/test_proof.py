@@ -147,3 +147,35 @@ def test_every_reason_is_one_that_the_page_can_print():
     for reason in (*reach.REASONS.values(), reach.MESSAGE, reach.START, reach.COMMAND_LINE):
         assert reason
         assert "|" not in reason
+
+
+# Numba compiles to machine code, where no line is counted. What decides its branches are sizes:
+# of a row (16 numbers), of a chunk (256 tokens), and of the batch that threads share.
+SIZES = {
+    "a head narrower than a row": lambda c: head(c) < 16,
+    "a head wider than a row": lambda c: head(c) > 16,
+    "a head that is no power of two": lambda c: head(c) & (head(c) - 1),
+    "a width of less than a row": lambda c: c["config"]["n_embd"] < 16,
+    "a width of several rows": lambda c: c["config"]["n_embd"] > 16,
+    "more letters than a row": lambda c: len(c["letters"]) > 16,
+    "more letters than two rows": lambda c: len(c["letters"]) > 32,
+    "a batch of several chunks": lambda c: tokens(c) > max(256, c["config"]["block_size"]),
+    "a batch of one document": lambda c: c["config"]["batch_size"] == 1,
+    "a batch of more documents than threads": lambda c: c["config"]["batch_size"] > 2,
+    "a block of more tokens than a row": lambda c: c["config"]["block_size"] > 16,
+}
+
+
+def head(case):
+    return case["config"]["n_embd"] // case["config"]["n_head"]
+
+
+def tokens(case):
+    return sum(len(t) - 1 for t in case["tokens"][: case["config"]["batch_size"]])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_on_both_sides_of_each_limit_occur(size):
+    found = [bool(SIZES[size](case)) for case in ALL if case["steps"]]
+    assert any(found)
+    assert not all(found)
