@@ -58,6 +58,14 @@ def test_all_pairs_of_levels_are_covered():
     assert not missing(STORED.values())
 
 
+def test_every_level_meets_both_precisions():
+    """A version that has both is put to half of the cases in each."""
+    met = {(f, x, covering.dtype_of(key)) for key, row in PLANS.items() for f, x in row.items()}
+    both = ("float32", "float64")
+    assert met == {(f, x, d) for f, levels in factors.FACTORS.items() for x in levels for d in both}
+    assert {covering.dtype_of(key) for key in CASES if key not in STORED} == {""}
+
+
 def test_a_case_that_is_gone_leaves_pairs_uncovered():
     """The test above can fail, for each case that brings a pair of its own."""
     needed = [k for k in STORED if missing([c for key, c in STORED.items() if key != k])]

@@ -254,8 +254,35 @@ class Mutants:
         return lab_mutants.run_and_show(self.versions[1:], self.jobs, console)
 
 
+@dataclass
+class Proof:
+    """Prove how far verify reaches: each field read wrongly must fail, each line must run."""
+
+    versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
+    """By folder name or number."""
+    jobs: int = 2
+    """How many versions to run at the same time."""
+    lines: bool = False
+    """Also measure which lines and branches verify runs; this takes as long as verify."""
+    write: bool = False
+    """Write the lines that verify does not run into VERIFIED.md. Needs --lines."""
+
+    def run(self) -> int:
+        from microgpt_lab.verification import proof, reach
+
+        at_least(1, jobs=self.jobs)
+        if self.write and not self.lines:
+            raise InputError("--write is about lines: give --lines too")
+        console = plain_console()
+        right = [proof.show(*one, console) for one in proof.run_all(self.versions, self.jobs)]
+        if self.lines:
+            right += reach.measure_all(self.versions, self.write, console)
+        return 0 if all(right) else 1
+
+
 COMMANDS: dict[str, Any] = {
     "verify": Verify,
     "vectors": Vectors,
     "mutants": Mutants,
+    "proof": Proof,
 }

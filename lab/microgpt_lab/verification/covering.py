@@ -55,6 +55,12 @@ def plan(number: int, why: str, row: factors.Row) -> CasePlan:
     )
 
 
+def dtype_of(key: str) -> str:
+    """The precision in which a version that has both is put to a case of this id; "": both."""
+    head, _, number = key.rpartition("-")
+    return ("float32", "float64")[int(number) % 2] if head == "pairs" else ""
+
+
 def documents(row: factors.Row, rng: random.Random) -> list[str]:
     """Documents of the row's kind in which every letter occurs, and at least two more than a
     step takes, so that a step begins where the last one ended and not at the first document."""

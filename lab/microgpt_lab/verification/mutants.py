@@ -21,11 +21,13 @@ from rich.console import Console
 
 from microgpt_lab.base.versions import REFERENCE, ROOT, Version, edited, find, load_source, pick
 from microgpt_lab.verification import answers, child, output, vectors
+from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import Finding
 
 FOLDER = ROOT / "spec" / "mutants"
 # A harmless rewrite is run on these cases only: together they ask for every check.
 HARMLESS = ("first-steps", "hot", "ragged-batch", "two-layers", "last-step", "seed")
+LONG = 100  # steps or names
 # The tables of a file: those of "distributed" need several workers, and tests run them.
 KINDS = ("mutant", "harmless", "distributed")
 NEEDED = ("id", "find", "replace", "why")
@@ -144,12 +146,17 @@ def load_edited(version: Version, name: str, mutants: Sequence[Mutant], shared: 
     return load_source(f"mutant_{version.name}_{name}", version.path, source, shared)
 
 
+def is_long(case: Case) -> bool:
+    """Whether the case takes longer than a mutant should, if a shorter one fails as well."""
+    return bool(max(case["steps"], case["count"]) > LONG or case["id"] == "scaled")
+
+
 @np.errstate(all="ignore")  # a wrong program may divide by zero
 def first_failure(version: Version, mutant: Mutant, dtype: str) -> Finding | None:
-    """The first finding that fails, of the fastest cases first; None if all pass."""
+    """The first finding that fails, of the shorter cases first; None if all pass."""
     module = apply(version, [mutant])
     options = version.variants.get(mutant.variant, {})
-    for case in vectors.vectors_for(mutant.variant):
+    for case in sorted(vectors.vectors_for(mutant.variant), key=is_long):
         if mutant.harmless and case["id"] not in HARMLESS:
             continue
         for finding in answers.run_checks(module, case, dtype, options):

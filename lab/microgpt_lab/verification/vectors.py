@@ -266,13 +266,16 @@ def write_vectors(folder: Path = FOLDER) -> list[Path]:
 
 
 # A variant is the same program run in another way, and often compiles again for each recipe.
-# These two cases together ask for every check.
-FOR_VARIANTS = ("ragged-batch", "seed")
+# These cases together ask for every check, and vary each field that `create` reads.
+FOR_VARIANTS = ("ragged-batch", "unlike-recipes", "seed")
 
 
-def vectors_for(variant: str) -> list[Case]:
-    """The cases for a variant of a version; all cases for the version itself, variant ""."""
-    return [case for case in read_vectors() if not variant or case["id"] in FOR_VARIANTS]
+def vectors_for(variant: str, dtype: str = "") -> list[Case]:
+    """The cases for a variant of a version; all cases for the version itself, variant "". Of a
+    version with two dtypes each takes half of the cases that cover all pairs, so that the dtype
+    is one more factor: every level of every factor meets both."""
+    found = [case for case in read_vectors() if not variant or case["id"] in FOR_VARIANTS]
+    return [case for case in found if not dtype or covering.dtype_of(case["id"]) in ("", dtype)]
 
 
 def read_vectors(folder: Path = FOLDER) -> list[Case]:

@@ -15,6 +15,7 @@ from microgpt import InputError
 
 from microgpt_lab.base import files, json_text
 from microgpt_lab.base.versions import ROOT
+from microgpt_lab.verification import reach_page
 from microgpt_lab.verification.checks import CHECKS, COLUMNS, TOLERANCES
 
 FORMAT = "microgpt-verified/1"
@@ -137,6 +138,7 @@ def markdown(record: Record) -> str:
     lines += ["", "## What ran", "", *what_ran(record)]
     lines += ["", "## The checks", ""]
     lines += [f"- **{check}**: {CHECKS[check][1]}" for check in COLUMNS]
+    lines += reach_page.markdown(reach_page.read_record())
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,16 @@ from rich.text import Text
 
 from microgpt_lab.base import machine
 from microgpt_lab.base.versions import REFERENCE, ROOT, Version, pick
-from microgpt_lab.verification import answers, checks, child, diagnosis, output, vectors
+from microgpt_lab.verification import (
+    answers,
+    as_run,
+    checks,
+    child,
+    compiled,
+    diagnosis,
+    output,
+    vectors,
+)
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import COLUMNS, Finding
 from microgpt_lab.verification.random_cases import RandomCases
@@ -79,9 +88,11 @@ def results_of(version: Version) -> list[VersionResult]:
     ]
 
 
-def cases_for(variant: str, path: str = "") -> list[Case]:
+def cases_for(variant: str, path: str = "", dtype: str = "") -> list[Case]:
     """The cases from a file, or the golden vectors. Raises InputError if there is none."""
-    cases: list[Case] = json.loads(Path(path).read_text()) if path else vectors.vectors_for(variant)
+    cases: list[Case] = (
+        json.loads(Path(path).read_text()) if path else vectors.vectors_for(variant, dtype)
+    )
     if not cases:
         raise InputError("there is no case to verify with: microgpt vectors makes them")
     return cases
@@ -107,6 +118,8 @@ def run_version(version: Version, cases: str = "", drawn: str = "") -> list[Vers
     for result in results:
         if not (result.about or result.reason):  # its process ended before it was complete
             result.findings.append(checks.failure("-", "error", "its process", last_words))
+    if not cases:
+        results[0].findings += as_run.findings(version)
     return results
 
 
@@ -160,7 +173,8 @@ def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
             return diagnosis.Answered(case, answer, findings, dtype)
 
         replies = []
-        for case in cases_for(result.variant, cases):
+        only = result.dtype if len(version.dtypes) > 1 else ""
+        for case in cases_for(result.variant, cases, only):
             if not cases or tolerates(case, result.dtype):
                 replies.append(ask(case))
                 yield from ((index, "golden", plain(f)) for f in replies[-1].findings)
@@ -174,7 +188,11 @@ def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
             replies += [reply] if reply else []
             yield index, kind, value
         config, start = vectors.question(replies[0].case)
-        about = module.about(module.create(config, start, dtype=result.dtype, **options))
+        state = module.create(config, start, dtype=result.dtype, **options)
+        about = module.about(state)
+        says = compiled.claimed(version.framework, options, about)
+        for finding in compiled.failures(module, state, replies[0].case, says):
+            yield index, "golden", plain(finding)
         yield index, "end", (about, "", diagnosis.diagnose(replies, name))
 
 

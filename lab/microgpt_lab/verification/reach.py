@@ -1,0 +1,155 @@
+"""Which lines and branches of a version's program `verify` reaches, measured by coverage.py.
+
+What no case runs is not verified. Each statement that is not reached gets a reason: a device
+that is not here, a message, the command line. A statement without a reason is a gap.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from microgpt import InputError
+
+from rich.console import Console
+
+from microgpt_lab.base import files, json_text
+from microgpt_lab.base.versions import REFERENCE, ROOT, Version, installed, pick
+from microgpt_lab.verification import output, reach_page, verified_page
+
+GAP = ""  # the reason of what should be reached
+# Decorators of functions that become machine code before they run, and what PyTorch compiles.
+COMPILED = ("compiled", "inlined", "called_by_python", "intrinsic", "njit", "type_callable")
+MACHINE_CODE = "runs as machine code, where lines are not counted"
+REASONS = {
+    "whole_step": MACHINE_CODE,
+    "batch_loss": MACHINE_CODE,
+    "choose_device": "a device other than the CPU: not verified",
+    "devices_of": "a device other than the CPU: not verified",
+    "main": "the command line",
+    "mixed": "--mixed: not verified",
+}
+MESSAGE = "a message about what cannot work"
+START = "the start of the program: `verify` runs it in a process of its own"
+COMMAND_LINE = "documents and command line: tests run them"
+HELPERS = "helps to start, store or restart: tests run it with several workers"
+SECTION = "# ---------------------------------------------------------------- Data and command line"
+
+
+def measure(version: Version) -> dict[str, Any]:
+    """Run `verify` of one version under coverage.py -> {file: its part of the report}. Raises
+    InputError if coverage.py is missing or the run fails."""
+    if not installed("coverage"):
+        raise InputError("coverage is not installed: uv sync --all-packages")
+    with tempfile.TemporaryDirectory() as folder:
+        data, report = Path(folder) / "data", Path(folder) / "report"
+        steps = [
+            ["run", "--branch", f"--data-file={data}", f"--include={version.path.parent}/*",
+             "-m", "microgpt_lab.verification.verify", version.name],
+            ["json", f"--data-file={data}", "-o", str(report)],
+        ]  # fmt: skip
+        for step in steps:
+            command = [sys.executable, "-m", "coverage", *step]
+            done = subprocess.run(
+                command, capture_output=True, text=True, cwd=ROOT, env=version.with_variables
+            )
+            if done.returncode:
+                last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise InputError(f"{version.name}: coverage failed: {last}")
+        return dict(json.loads(report.read_text())["files"])
+
+
+def missed(version: Version, files: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line for each statement that was not reached: file, line, its first words, reason."""
+    found = []
+    for name, part in sorted(files.items()):
+        path = ROOT / name
+        source = path.read_text("utf-8")
+        reasons = dict(reasons_of(version, path, source))
+        lines = source.splitlines()
+        starts = {start for start, _ in part.get("missing_branches", [])}
+        for line in sorted({*part["missing_lines"], *starts}):
+            words = " ".join(lines[line - 1].split()[:6])
+            found.append(
+                {"file": path.name, "line": line, "words": words, "reason": reasons.get(line, GAP)}
+            )
+    return found
+
+
+def reasons_of(version: Version, path: Path, source: str) -> Iterator[tuple[int, str]]:
+    """(line, reason) of each line that need not be reached; the last reason of a line counts."""
+    tree, lines = ast.parse(source), source.splitlines()
+    if path != version.path and "compile" not in source:
+        yield from ((line, HELPERS) for line in range(1, len(lines) + 1))
+    if version.name == REFERENCE and SECTION in lines:
+        yield from ((line, COMMAND_LINE) for line in range(lines.index(SECTION), len(lines) + 1))
+    for node in ast.walk(tree):
+        reason = reason_of(node)
+        if reason and isinstance(node, ast.stmt | ast.ExceptHandler):
+            yield from ((line, reason) for line in range(node.lineno, (node.end_lineno or 0) + 1))
+
+
+def reason_of(node: ast.AST) -> str:
+    """Why the lines of a statement need not be reached; "" if they must be."""
+    if isinstance(node, ast.FunctionDef):
+        decorators = " ".join(map(ast.unparse, node.decorator_list))
+        if any(word in decorators for word in COMPILED):
+            return MACHINE_CODE
+        return REASONS.get(node.name, "")
+    if isinstance(node, ast.ExceptHandler):
+        return MESSAGE
+    if isinstance(node, ast.If):
+        if "__name__" in ast.unparse(node.test):
+            return START
+        if isinstance(node.body[-1], ast.Raise):
+            return MESSAGE
+    return ""
+
+
+def summary(version: Version, files: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of one version: percentages, and what was not reached."""
+    totals = [part["summary"] for part in files.values()]
+
+    def percent(covered: str, all_of: str) -> int:
+        whole = sum(total[all_of] for total in totals)
+        return int(100 * sum(total[covered] for total in totals) / whole) if whole else 100
+
+    return {
+        "lines": percent("covered_lines", "num_statements"),
+        "branches": percent("covered_branches", "num_branches"),
+        "missed": missed(version, files),
+    }
+
+
+def gaps(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was not reached, without a reason."""
+    return [line for line in summary["missed"] if line["reason"] == GAP]
+
+
+def measure_all(names: Sequence[str], write: bool, console: Console) -> list[bool]:
+    """Measure versions and show the gaps -> whether each has none. With `write`, put the
+    results into the record and the page."""
+    record, right = reach_page.read_record(), []
+    for version in pick(names):
+        if version.missing:
+            output.print_line(console, "–", "yellow", f"{version.name}: {version.missing}")
+            continue
+        entry = summary(version, measure(version))
+        text = f"{version.name}: {entry['lines']} % of lines, {entry['branches']} % of branches"
+        missing = gaps(entry)
+        mark, style = ("✗", "red") if missing else ("✓", "green")
+        output.print_line(console, mark, style, text)
+        for line in missing:
+            where = f"{version.name}/{line['file']}:{line['line']}"
+            output.print_failure(console, f"{where}: no case reaches {line['words']!r}")
+        right.append(not missing)
+        record[version.name] = entry
+    if write:
+        files.write(ROOT / reach_page.RECORD, json_text.to_json(dict(sorted(record.items()))))
+        places = verified_page.Places()
+        verified_page.write_pages(verified_page.read_record(places), places)
+    return right
