@@ -48,7 +48,7 @@ def plan(number: int, why: str, row: factors.Row) -> CasePlan:
         start=start[row["progress"]],
         prompt=docs[0][: row["prompt"]],
         names=10 if config.block_size < 16 else 3,
-        steps=3 if config.relu_power < 3 else 2,  # a high power soon amplifies rounding
+        steps=3 if config.relu_power < 3 else 1,  # a high power soon amplifies rounding
         stream=True,
         zeros=zeros,
         compact=True,
