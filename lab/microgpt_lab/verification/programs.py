@@ -332,7 +332,7 @@ class Program:
             elif (step > FIRST_STEPS) == (check == "long run"):
                 theirs = {"loss": np.array(float(given[step - 1]))}
                 # losses as a port prints them: half a unit of the last digit may be missing
-                half = 0.5 * 10.0 ** -digits if isinstance(digits, int) else 0.0
+                half = 0.5 * 10.0**-digits if isinstance(digits, int) else 0.0
                 allowed = tolerance + half / (abs(loss) or 1.0)
                 if not close(theirs, {"loss": np.array(loss)}, allowed):
                     return False
