@@ -285,16 +285,13 @@ def test_a_wrong_file_of_mutants_does_not_hide_the_failure(monkeypatch):
 
 CHANGES = {
     "no-attention-scale": ("scale = D**-0.5", "scale = 1  # a comment that was kept"),
-    "gradient-not-cleared": ("    state.grads.fill(0)\n", ""),
-    "truth-not-subtracted": ("    dlogits[at_target] -= 1\n", ""),
+    "gradient-not-cleared": (None, ""),  # None: the lines of the mutant, as they are
+    "truth-not-subtracted": (None, ""),
     "adam-beta2-0.999": (
         "beta1, beta2 = state.config.beta1, state.config.beta2",
         "beta1, beta2 = (state.config.beta1,\n        0.999)",
     ),
-    "norm-scale-constant-in-gradient": (
-        "return scale * (dy - y * along)",
-        "return scale*dy  # was: scale * (dy - y * along)",
-    ),
+    "norm-scale-constant-in-gradient": (None, "    return scale*dy  # another comment\n"),
 }
 
 
@@ -302,6 +299,7 @@ CHANGES = {
 def test_a_mistake_in_the_source_is_found_whatever_its_text(key, tmp_path, monkeypatch):
     before, after = CHANGES[key]
     source = NUMPY.path.read_text()
+    before = edits(NUMPY, key)[0].find if before is None else before
     assert source.count(before) == 1
     folder = tmp_path / NUMPY.name
     shutil.copytree(NUMPY.path.parent, folder, ignore=shutil.ignore_patterns(".*"))
