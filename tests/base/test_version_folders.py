@@ -97,7 +97,7 @@ def test_a_mistake_stops_no_command_for_another_version(tree, lab, monkeypatch, 
     tree(table, program)
     assert [version.name[:2] for version in versions.pick(["02"])] == ["02"]
     assert versions.find()["02_numpy_manual_backprop"].title
-    monkeypatch.setattr(verify, "run_version", lambda version, cases="": [version.name])
+    monkeypatch.setattr(verify, "run_version", lambda version, *_: [version.name])
     assert list(verify.run_all(["02"], 1)) == ["02_numpy_manual_backprop"]
     assert "'abacus'" in lab.refuses("bench", "02", "--quick", "--device", "abacus")
     assert pictures.colour({"version": "02_numpy_manual_backprop"})

@@ -11,7 +11,17 @@ import pytest
 from microgpt_lab.verification import checks, mutants, port_recipe, port_report, ports, vectors
 from microgpt_lab.verification.port_verdict import is_recipe, verdict_of
 
-from golden_cases import CASES, NUMPY, ODD, ODD_PRINTED, TINY, answer_of, answer_on, printed
+from golden_cases import (
+    CASES,
+    NUMPY,
+    ODD,
+    ODD_PRINTED,
+    PATIENCE,
+    TINY,
+    answer_of,
+    answer_on,
+    printed,
+)
 
 ALL = list(CASES.values())
 FEW = TINY[:3]
@@ -204,7 +214,7 @@ def test_the_mistake_behind_printed_losses_is_named():
         printed_losses = [round(float(loss), 4) for loss in losses]
         answers.append(answer_on(["losses"], case) | {"losses": printed_losses})
     replies = judged(answers, cases)
-    assert any("no-attention-scale" in line for line in ports.diagnose(replies, patience=0))
+    assert any("no-attention-scale" in line for line in ports.diagnose(replies, PATIENCE))
 
 
 # ---------------------------------------------------------------- The schema

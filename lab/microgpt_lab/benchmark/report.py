@@ -95,7 +95,7 @@ def recipe_table(rows: Sequence[Record], recipe: str) -> Table:
     """The measured rows of one recipe."""
     unit, scale = step_unit(recipe)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(f"recipe {recipe}", no_wrap=True, max_width=22, overflow="ellipsis")
+    table.add_column(f"recipe {recipe}", no_wrap=True, max_width=20, overflow="ellipsis")
     for head in (f"{unit}/step", "±", "tokens/s", "start", "compile", "names", "MiB", "bound"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:

@@ -256,7 +256,7 @@ class Mutants:
 
 @dataclass
 class Proof:
-    """Prove how far verify reaches: each field read wrongly must fail, each line must run."""
+    """Show how far verify reaches: each field read wrongly must fail."""
 
     versions: Annotated[Positional[tuple[str, ...]], flag("[VERSION ...]", "all")] = ()
     """By folder name or number."""

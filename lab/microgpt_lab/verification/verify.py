@@ -118,7 +118,7 @@ def run_version(version: Version, cases: str = "", drawn: str = "") -> list[Vers
     for result in results:
         if not (result.about or result.reason):  # its process ended before it was complete
             result.findings.append(checks.failure("-", "error", "its process", last_words))
-    if not cases:
+    if not cases and results[0].about:
         results[0].findings += as_run.findings(version)
     return results
 
