@@ -6,14 +6,23 @@ forward pass is exactly that of one mistake; beyond it, the gradients are that o
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, islice
 
 from microgpt_lab.base.versions import REFERENCE, Version
 from microgpt_lab.verification import answers, checks, evidence, mutants, readings, recognisers
 from microgpt_lab.verification.cases import Case
-from microgpt_lab.verification.programs import GIVEN, Answered, Mistake, Program, close, cost
+from microgpt_lab.verification.programs import (
+    GIVEN,
+    Answered,
+    Mistake,
+    Program,
+    close,
+    cost,
+    count_numbers,
+)
+from microgpt_lab.verification.recognisers import check_of
 
 # Checks of one branch follow from each other: only the first that differs can be explained.
 BRANCHES = (
@@ -21,8 +30,11 @@ BRANCHES = (
     ("logits", "loss", "grads", "order", "losses", "moments", "long run"),
     ("logits", "names"),
 )
+MOST = 18  # the wrong answers to look at, in one check
 TARGETS = 3  # the wrong answers to explain at a time, the cheapest ones first
-GUARDS = 8  # the right answers that an explanation must leave right
+# The right answers that an explanation must leave right, as many as cost no more than this.
+GUARD_TIME = 200.0  # milliseconds
+READ = 40  # the answers to read numbers from, those of the smallest models
 SLOW = 400.0  # milliseconds: a more expensive check is compared only where no other fails
 # Parts of 01 that all versions use: documents, tokens, first weights, schedule, sampling.
 SHARED = ("S1", "S2", "S3", "S10", "S11")
@@ -119,8 +131,6 @@ class Search:
     def differs(self, group: Sequence[Mistake], reply: Answered, check: str) -> bool:
         """Whether a check is the first of its branch in which a reply differs from the numbers
         of these mistakes."""
-        if not reply.failed or check not in reply.checks:
-            return False
         branches = [branch for branch in BRANCHES if check in branch]
         before = [c for c in branches[0][: branches[0].index(check)] if c in reply.checks]
         costly = self.cost(reply, check) > SLOW
@@ -131,72 +141,86 @@ class Search:
         )
 
     def differing(self, group: Sequence[Mistake], check: str) -> list[Answered]:
-        """The replies that differ in a check for the first time, the cheapest ones first."""
-        found = [r for r in self.replies if self.differs(group, r, check)]
-        return sorted(found, key=lambda reply: self.cost(reply, check))
+        """Replies that differ in a check for the first time: some of the cheapest ones."""
+        fair = [r for r in self.replies if r.failed and check in r.checks]
+        fair.sort(key=lambda reply: self.cost(reply, check))
+        return list(islice((r for r in fair if self.differs(group, r, check)), MOST))
 
     def right(self, group: Sequence[Mistake], check: str) -> list[Answered]:
         """Cheap replies whose numbers in a check are those of these mistakes; those first
         that the right program does not give."""
-        fits: list[Answered] = []
+        fits, spent = list[Answered](), 0.0
         fair = [r for r in self.replies if check in r.checks and self.cost(r, check) <= SLOW]
         for reply in sorted(fair, key=lambda r: (not r.has_failed(check), self.cost(r, check))):
-            if len(fits) < GUARDS:
-                fits += [reply] if self.gives(group, reply, check) else []
+            if (not fits or spent < GUARD_TIME) and self.gives(group, reply, check):
+                fits.append(reply)
+                spent += self.cost(reply, check)
         return fits
 
     # ------------------------------------------------------------ One check
 
     def explain(
-        self,
-        group: Sequence[Mistake],
-        check: str,
-        targets: Sequence[Answered],
-        pairs: bool,
+        self, group: Sequence[Mistake], check: str, failed: Sequence[Answered], pairs: bool
     ) -> Step | None:
-        """The mistakes that explain a check in the most replies, beside those of the group."""
-        right = self.right(group, check)
-        for candidates in self.candidates(group, check, targets, pairs):
-            best: list[tuple[tuple[int, int], tuple[Mistake, ...], Answered]] = []
-            for mistakes in candidates:
-                both = [*group, *mistakes]
-                hits = [r for r in targets if self.gives(both, r, check)]
-                if hits and all(self.gives(both, r, check) for r in right):
-                    score = (len(hits), self.further(both, hits, check))
-                    best.append((score, mistakes, hits[0]))
-                    if len(hits) == len(targets) and score[1] == len(hits):
-                        break
-            if best:
-                best.sort(key=lambda x: (x[0][0], x[0][1], -len(x[1])), reverse=True)
-                score, mistakes, reply = best[0]
-                mine = {x for m in mistakes for x in (m.id, *m.fields)}
-                others = [
-                    x
-                    for s, x, _ in best[1:]
-                    if s == score and not mine & {y for m in x for y in (m.id, *m.fields)}
-                ]
-                return Step(check, reply.case["id"], mistakes, others[:2])
+        """The mistakes that explain a check in the most replies, beside those of the group.
+        Mistakes with a number are tried first, then single mutants, then pairs of them."""
+        parts = [failed[i : i + TARGETS] for i in range(0, len(failed), TARGETS)]
+        ways: list[Callable[..., Iterator[tuple[Mistake, ...]]]] = [self.numbered, self.single]
+        for way in (*ways, *([self.pairs] if pairs else [])):
+            for targets in parts if way != self.pairs else parts[:1]:
+                step = self.best(group, check, targets, way(group, check, targets))
+                if step:
+                    return step
         return None
 
-    def candidates(
+    def best(
         self,
         group: Sequence[Mistake],
         check: str,
         targets: Sequence[Answered],
-        pairs: bool,
-    ) -> Iterator[Iterator[tuple[Mistake, ...]]]:
-        """What to try, in this order: mistakes with a number, single mutants, pairs of them."""
-        scene = readings.Scene(
-            check, targets, self.replies, lambda more: self.program([*group, *more])
-        )
-        yield iter(self.found_before)
-        yield recognisers.numbered(scene, group)
-        mine = self.likely(check, targets[0])
-        yield ((m,) for m in mine)
-        if not pairs:
-            return
-        near = [m for m in mine if recognisers.check_of(m.rule) == check]
-        yield combinations([m for m in near if self.changes(group, m, targets[0], check)], 2)
+        candidates: Iterator[tuple[Mistake, ...]],
+    ) -> Step | None:
+        """The candidate that explains the most of some replies, and leaves right what is right."""
+        right = self.right(group, check)
+        fits: list[tuple[tuple[int, int], tuple[Mistake, ...], Answered]] = []
+        for mistakes in candidates:
+            both = [*group, *mistakes]
+            hits = [r for r in targets if self.gives(both, r, check)]
+            if hits and all(self.gives(both, r, check) for r in right):
+                later = self.further(both, hits, check)
+                fits.append(((len(hits), later), mistakes, hits[0]))
+                if len(hits) == len(targets) and (later == len(hits) or not mistakes[0].mutant):
+                    break
+        if not fits:
+            return None
+        fits.sort(key=lambda x: (x[0], -len(x[1])), reverse=True)
+        score, mistakes, reply = fits[0]
+        mine = {x for m in mistakes for x in (m.id, *m.fields)}
+        others = [
+            x
+            for s, x, _ in fits[1:]
+            if s == score and not mine & {y for m in x for y in (m.id, *m.fields)}
+        ]
+        return Step(check, reply.case["id"], mistakes, others[:2])
+
+    def numbered(
+        self, group: Sequence[Mistake], check: str, targets: Sequence[Answered]
+    ) -> Iterator[tuple[Mistake, ...]]:
+        small = sorted(self.replies, key=lambda r: count_numbers(r.case))[:READ]
+        scene = readings.Scene(check, targets, small, lambda more: self.program([*group, *more]))
+        yield from self.found_before
+        yield from recognisers.numbered(scene, group)
+
+    def single(
+        self, group: Sequence[Mistake], check: str, targets: Sequence[Answered]
+    ) -> Iterator[tuple[Mistake, ...]]:
+        return ((m,) for m in self.likely(check, targets[0]))
+
+    def pairs(
+        self, group: Sequence[Mistake], check: str, targets: Sequence[Answered]
+    ) -> Iterator[tuple[Mistake, ...]]:
+        near = [m for m in self.likely(check, targets[0]) if check_of(m.rule) == check]
+        return combinations([m for m in near if self.changes(group, m, targets[0], check)], 2)
 
     def likely(self, check: str, reply: Answered) -> list[Mistake]:
         """The mutants that can change a check, those of the first wrong tensor's rule first."""
@@ -205,12 +229,12 @@ class Search:
         rules = evidence.rules_of(tensor)
 
         def place(m: Mistake) -> tuple[bool, bool]:
-            return m.rule not in rules, recognisers.check_of(m.rule) != check
+            return m.rule not in rules, check_of(m.rule) != check
 
         late = order.index(check)
-        can = [m for m in self.known if order.index(recognisers.check_of(m.rule)) <= late]
+        can = [m for m in self.known if order.index(check_of(m.rule)) <= late]
         if check in ("names", "stream"):
-            can = [m for m in self.known if recognisers.check_of(m.rule) in (check, "stream")]
+            can = [m for m in self.known if check_of(m.rule) in (check, "stream")]
         return sorted(can, key=place)
 
     def changes(
@@ -247,9 +271,7 @@ class Search:
         try:
             for check in checks.CHECKS:
                 while failed := self.differing(group, check):
-                    step = None
-                    for i in range(0, min(len(failed), 6 * TARGETS), TARGETS):
-                        step = step or self.explain(group, check, failed[i : i + TARGETS], pairs)
+                    step = self.explain(group, check, failed, pairs)
                     if step is None:
                         found.rest[check] = failed
                         break

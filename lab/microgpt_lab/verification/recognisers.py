@@ -106,7 +106,7 @@ def other_documents(reply: Answered) -> Iterator[Mistake]:
     yield Mistake("documents-sorted", "S1.4", words, question=sorted_documents)
     words = "the documents are taken from the last to the first"
     yield Mistake("documents-reversed", "S1.4", words, question=reversed_documents)
-    for offset in range(2, min(count, 40)):
+    for offset in range(2, min(count, 12)):
         words = f"the first step takes the documents from number {offset} on, counted from 0"
         yield documents_from(offset, f"documents-from-{offset}", words)
 
