@@ -189,7 +189,7 @@ class Search:
             if hits and all(self.gives(both, r, check) for r in right):
                 later = self.further(both, hits, check)
                 fits.append(((len(hits), later), mistakes, hits[0]))
-                if len(hits) == len(targets) and (later == len(hits) or not mistakes[0].mutant):
+                if len(hits) == len(targets) and (later == len(hits) or mistakes[0].fields):
                     break
         if not fits:
             return None
