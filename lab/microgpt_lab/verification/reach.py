@@ -18,26 +18,30 @@ from microgpt import InputError
 from rich.console import Console
 
 from microgpt_lab.base import files, json_text
-from microgpt_lab.base.versions import REFERENCE, ROOT, Version, installed, pick
+from microgpt_lab.base.versions import ROOT, Version, installed, pick
 from microgpt_lab.verification import output, reach_page, verified_page
 
 GAP = ""  # the reason of what should be reached
 # Decorators of functions that become machine code before they run, and what PyTorch compiles.
 COMPILED = ("compiled", "inlined", "called_by_python", "intrinsic", "njit", "type_callable")
+HELPERS = "for several workers: tests run it"
 MACHINE_CODE = "runs as machine code, where lines are not counted"
-REASONS = {
-    "whole_step": MACHINE_CODE,
-    "batch_loss": MACHINE_CODE,
-    "choose_device": "a device other than the CPU: not verified",
-    "devices_of": "a device other than the CPU: not verified",
-    "main": "the command line",
-    "mixed": "--mixed: not verified",
-}
+# Words in the condition of an `if` that is about other workers.
+OTHERS = ("rank()", "interrupted")
 MESSAGE = "a message about what cannot work"
 START = "the start of the program: `verify` runs it in a process of its own"
-COMMAND_LINE = "documents and command line: tests run them"
-HELPERS = "helps to start, store or restart: tests run it with several workers"
-SECTION = "# ---------------------------------------------------------------- Data and command line"
+COMMAND_LINE = "documents, checkpoints, command line: they run in other processes, not counted here"
+REASONS = {
+    "main": COMMAND_LINE,
+    "whole_step": MACHINE_CODE,
+    "choose_device": "a device other than the CPU: not verified",
+    "devices_of": "a device other than the CPU: not verified",
+    "join_workers": HELPERS,
+    "while_all_have_batches": HELPERS,
+}
+# The sections of a program that come after everything that computes.
+RULER = "# ---------------------------------------------------------------- "
+SECTIONS = ("Data and command line", "Checkpoints", "Command line")
 
 
 def measure(version: Version) -> dict[str, Any]:
@@ -85,8 +89,8 @@ def reasons_of(version: Version, path: Path, source: str) -> Iterator[tuple[int,
     tree, lines = ast.parse(source), source.splitlines()
     if path != version.path and "compile" not in source:
         yield from ((line, HELPERS) for line in range(1, len(lines) + 1))
-    if version.name == REFERENCE and SECTION in lines:
-        yield from ((line, COMMAND_LINE) for line in range(lines.index(SECTION), len(lines) + 1))
+    after = [i for i, line in enumerate(lines, 1) if line.removeprefix(RULER) in SECTIONS]
+    yield from ((line, COMMAND_LINE) for line in range(min(after, default=10**9), len(lines) + 1))
     for node in ast.walk(tree):
         reason = reason_of(node)
         if reason and isinstance(node, ast.stmt | ast.ExceptHandler):
@@ -105,6 +109,8 @@ def reason_of(node: ast.AST) -> str:
     if isinstance(node, ast.If):
         if "__name__" in ast.unparse(node.test):
             return START
+        if any(word in ast.unparse(node.test) for word in OTHERS):
+            return HELPERS
         if isinstance(node.body[-1], ast.Raise):
             return MESSAGE
     return ""
