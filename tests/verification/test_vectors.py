@@ -62,3 +62,14 @@ def test_a_gradient_that_is_zero_must_be_listed():
     case = CASES["first-steps"]
     with pytest.raises(ValueError, match="zero gradients"):
         vectors.solve(case | {"zero_gradients": []})
+
+
+def test_the_counts_in_the_guide_for_ports_are_those_of_the_cases():
+    page = (vectors.FOLDER.parent.parent / "docs" / "porting.md").read_text("utf-8")
+    trained = [case for case in CASES.values() if case["steps"]]
+    deep = [case for case in trained if case["config"]["n_layer"] > 1]
+    assert f"certified: all {len(CASES)} cases" in page
+    assert f"declined {len(CASES)} of {len(CASES)} cases" in page
+    assert f"passed in all {len(trained)} cases that ask for it" in page
+    assert f"passed in all {len(trained) - len(deep)} cases that ask for it" in page
+    assert f"declined {len(deep)} of {len(CASES)} cases: it has one layer only" in page
