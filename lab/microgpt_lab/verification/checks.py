@@ -25,7 +25,7 @@ CHECKS = {
     "loss": ("forward", "the loss of the first batch"),
     "inner grads": ("gradients", "the gradient of every named value inside the forward pass"),
     "grads": ("gradients", "the gradient of each weight, from the first batch"),
-    "order": ("", "the batch in reverse order: the same loss and gradients"),
+    "order": ("", "the batch in reverse order, in one case twice: the same loss and gradients"),
     "losses": ("training", "the losses of the first 20 steps"),
     "moments": ("training", "weights and both moments after 1, 2, 3 and 20 steps"),
     "long run": ("training", "the losses after step 20, of the whole recipes seed and gist"),
@@ -257,7 +257,12 @@ def may_add(case: Case, answer: Case, check: str) -> bool:
 def pairs(case: Case, answer: Case, check: str) -> Iterator[tuple[str, Any, Any]]:
     """(name, got, want) of each tensor of a check, in order of execution."""
     want = case["answer"]
-    if check in ("logits", "loss"):
+    if check == "logits" and any(isinstance(rows, dict) for rows in want["logits"]):
+        if len(answer["logits"]) != len(want["logits"]):
+            yield check, answer["logits"], want["logits"]
+        for i, (got, right) in enumerate(zip(answer["logits"], want["logits"])):
+            yield f"logits of document {i}", got, right
+    elif check in ("logits", "loss"):
         yield check, answer[check], want[check]
     elif check in INNER:
         key = "value" if check == "inner" else "gradient"

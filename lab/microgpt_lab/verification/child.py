@@ -15,13 +15,17 @@ from microgpt import InputError
 
 from microgpt_lab.base.versions import ROOT, Version
 
+# JAX compiles for each size anew, and the checks have many sizes: it is asked to compile quickly,
+# not for speed. The check "as a user runs it" (as_run.py) does without this.
+QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
 
 def run_module(version: Version, module: str, *arguments: str) -> tuple[list[Any], str]:
     """Run a module of the lab for one version -> (its JSON values, the last line of its
     errors or else its status)."""
     command = [sys.executable, "-m", module, version.name, *arguments]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=version.with_variables
+        command, capture_output=True, text=True, cwd=ROOT, env=version.with_variables | QUICKLY
     )
     whole_lines = done.stdout.split("\n")[:-1]  # a process that was killed may end inside one
     errors = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]

@@ -14,24 +14,24 @@ from typing import Any
 
 # Each field of `Config`, then what else a case can vary.
 FACTORS: dict[str, tuple[Any, ...]] = {
-    "n_embd": (4, 8, 20, 36),  # below and above 16 and 32
+    "n_embd": (4, 20, 36),  # below and above 16 and 32
     "n_head": (1, 2, 4),  # heads of 1 to 36 numbers
     "n_layer": (1, 2, 3),
-    "block_size": (1, 6, 16, 17, 33),  # below and above 16 and 32
+    "block_size": (6, 17, 33),  # below and above 16 and 32
     "relu_power": (1, 2, 3, 4),
     "batch_size": (1, 3, 5, 33, 70),  # 70 documents have more than 256 tokens
-    "letters": ("two", "eleven", "alphabet", "many"),
-    "init_std": (0.002, 0.02, 0.08, 0.3),
+    "letters": ("two", "alphabet", "many"),  # vocabularies of 3, 27 and 199
+    "init_std": (0.002, 0.02, 0.3),
     "zero_init": (True, False),
-    "learning_rate": (0.0003, 0.002, 0.01, 0.03),
-    "beta1": (0.0, 0.5, 0.85, 0.9, 0.97),
-    "beta2": (0.5, 0.9, 0.95, 0.99, 0.999),
+    "learning_rate": (0.0003, 0.002, 0.03),
+    "beta1": (0.0, 0.85, 0.9, 0.97),
+    "beta2": (0.5, 0.95, 0.99, 0.999),
     "schedule": ("cosine", "linear"),
     "steps": (2, 20, 600, 1500),
-    "temperature": (0.3, 0.5, 0.7, 1.0, 3.0),
+    "temperature": (0.3, 0.7, 1.0, 3.0),
     "documents": ("one letter", "ragged", "at the block", "past the block", "repeated"),
     "progress": ("first step", "half way", "last step"),
-    "seed": (0, 1, 42, 2**40 + 7),
+    "seed": (0, 42, 2**40 + 7),
     "prompt": (0, 1),  # letters
 }
 # What a framework compiles anew for: few combinations of these.
@@ -58,7 +58,7 @@ TRIPLES: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     (
         "more tokens than any chunk, of unlike documents",
-        {"batch_size": 70, "documents": "ragged", "block_size": 16},
+        {"batch_size": 70, "documents": "ragged", "block_size": 17},
     ),
     (
         "many letters, many documents, one letter each",
@@ -69,7 +69,8 @@ TRIPLES: tuple[tuple[str, dict[str, Any]], ...] = (
         {"steps": 1500, "progress": "last step", "schedule": "linear"},
     ),
 )
-BUDGET = 1.5e6  # weights times tokens of a step: more would take the reference many seconds
+SEED = 16  # of the covering array: one with few cases and few shapes
+BUDGET = 6e5  # weights times tokens of a step: more would take the reference many seconds
 
 Row = dict[str, Any]
 Pair = frozenset[tuple[str, Any]]
@@ -94,15 +95,16 @@ def all_pairs(factors: Collection[str] = tuple(FACTORS)) -> set[Pair]:
 
 def tokens(row: Mapping[str, Any]) -> int:
     """About how many tokens a step has; a factor without a level yet counts with its least."""
-    block = row.get("block_size", 1)
+    block = row.get("block_size", min(FACTORS["block_size"]))
     length = {"one letter": 2, "at the block": block, "past the block": block}
-    return int(row.get("batch_size", 1) * min(block, length.get(row.get("documents", ""), 5)))
+    kind = row.get("documents", "one letter")
+    return int(row.get("batch_size", 1) * min(block, length.get(kind, 5)))
 
 
 def weights(row: Mapping[str, Any]) -> int:
     """About how many weights the model has."""
-    C = row.get("n_embd", 4)
-    return int(12 * C * C * row.get("n_layer", 1) + 60 * C)
+    C, V = row.get("n_embd", 4), {"alphabet": 27, "many": 199}.get(row.get("letters", ""), 3)
+    return int(12 * C * C * row.get("n_layer", 1) + 2 * V * C)
 
 
 def allowed(row: Mapping[str, Any]) -> bool:
@@ -161,7 +163,7 @@ def covering(
 def rows() -> tuple[tuple[str, Row], ...]:
     """(why, levels) of each case, the same ones each time: first the named triples, then as
     many as cover all pairs. Few combinations of the factors in SHAPE occur."""
-    rng, whys = random.Random(1), [why for why, _ in TRIPLES]
+    rng, whys = random.Random(SEED), [why for why, _ in TRIPLES]
     first = [{f: x for f, x in row.items() if f in SHAPE} for _, row in TRIPLES]
     shapes = covering(SHAPE, first, lambda pair: pair, rng)
 

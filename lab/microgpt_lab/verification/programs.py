@@ -265,7 +265,8 @@ class Program:
             made = [self.module.logits(state, tokens[:-1]) for tokens in batch]
             return given_numbers({"logits": made}, check)
         backwards = check == "order"
-        loss, gradients = self.module.loss_and_grads(state, batch[::-1] if backwards else batch)
+        batch = answers.other_order(question, batch) if backwards else batch
+        loss, gradients = self.module.loss_and_grads(state, batch)
         answer = {"loss": loss, "gradients": self.turned(tables(gradients))}
         return given_numbers({"order": answer} if backwards else answer, check)
 
