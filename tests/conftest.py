@@ -1,5 +1,6 @@
-"""Count what the tests try, for a table: `pytest --tried FILE` writes it as JSON.
+"""A finished run, for all tests that read one; and a count of what the tests try.
 
+`pytest --tried FILE` writes the count as JSON, for a table.
 A test with the mark `tried("what")` is one try for each of its parameters; it was lost if it
 failed.
 """
@@ -7,7 +8,11 @@ failed.
 import json
 from pathlib import Path
 
+import microgpt
+
 import pytest
+
+from lab_helpers import SMALL
 
 MARK = "tried(what): count each run of this test as one try of that"
 
@@ -49,3 +54,16 @@ def pytest_sessionfinish(session):
             for (what, file), counts in sorted(session.config.rows.items())
         ]
         Path(path).write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """The folder of a short run that has all its steps."""
+    folder = tmp_path_factory.mktemp("run")
+    data = folder / "names.txt"
+    data.write_text("\n".join(microgpt.load_documents()[:400]))
+    options = [*SMALL, "--data", data, "--steps", 60, "--evaluate", 20, "--out", folder / "run"]
+    from microgpt_lab.commands import main
+
+    assert main.parse(["train", "02", *map(str, options)]).run() == 0
+    return folder / "run"

@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from microgpt import InputError
+from microgpt import InputError, visible
 
 import matplotlib
 import numpy as np
@@ -63,15 +63,17 @@ def save(figure: Any, path: Path) -> None:
 def without_warnings(figure: Any) -> Iterator[None]:
     """Give each text of a figure a font that has its letters, where one is installed. Inside the
     block no letter without a font is warned of; one line names them all."""
+    for axes in figure.axes:  # their texts are set when they are asked for
+        axes.get_xticklabels(), axes.get_yticklabels()
     texts = figure.findobj(Text)
-    letters = {c for text in texts for c in text.get_text() if c.isprintable()}
+    letters = {c for text in texts for c in text.get_text()} - {"\n"}
     missing = letters - letters_of(font_manager.findfont(FontProperties()))
     if missing:
         others, missing = fonts_with(missing)
         for text in texts:
             text.set_fontfamily([*matplotlib.rcParams["font.family"], *others])
     if missing:
-        shown = ", ".join(sorted(missing)[:10]) + (", …" if len(missing) > 10 else "")
+        shown = ", ".join(map(visible, sorted(missing)[:10])) + ", …" * (len(missing) > 10)
         said = f"no installed font has {len(missing)} of the picture's letters ({shown})"
         print(f"warning: {said}: they are drawn as boxes", file=sys.stderr)
     with warnings.catch_warnings():

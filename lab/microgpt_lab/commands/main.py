@@ -78,6 +78,8 @@ def status_of(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except SystemExit as e:  # --help
+        return e.code if isinstance(e.code, int) else 0
 
 
 def main() -> None:
