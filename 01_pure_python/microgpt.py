@@ -16,6 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - older ones lack what is imported
     sys.exit(2)
 
 import argparse
+import contextlib
 import functools
 import gc
 import hashlib
@@ -619,15 +620,14 @@ def refuse_misfits(config, docs, tokenizer, prompt):
 def run(version, recipe="seed"):
     """The command line of a version, a module that has the interface above: train, then
     make up names. Exit status 0, 2 for what cannot work, 130 after a second Ctrl-C."""
-    # a terminal's encoding may lack some letters
-    sys.stdout.reconfigure(errors="backslashreplace")
+    guard_output()
     try:
         try:
             train_and_sample(version, *parse_options(version, recipe))
         finally:
             sys.stdout.flush()  # here: an error while Python exits cannot be caught
     except InputError as e:
-        sys.exit(print(f"error: {e}", file=sys.stderr) or 2)
+        sys.exit(print(f"error: {visible(e)}", file=sys.stderr) or 2)
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as e:
@@ -637,12 +637,33 @@ def run(version, recipe="seed"):
             sys.exit(2)
 
 
+def guard_output():
+    """Make both streams safe to print to: letters that an encoding lacks are written as
+    escapes, and a stream that was closed before the start becomes one nobody reads."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def visible(text):
+    """The text in one line, with characters that a terminal would obey as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 Help = argparse.RawDescriptionHelpFormatter
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise InputError(f"{message} (--help lists the options)")
+
+
+def some_text(text):
+    """The type of an option that is a text: an empty one is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: give a value or leave it out")
+    return text
 
 
 def in_recipes(name):
@@ -661,29 +682,43 @@ def parse_options(version, recipe):
     )
     add = parser.add_argument
     add("--recipe", choices=RECIPES, default=recipe, help=f"default: {recipe}")
-    add("--data", default="names", help="file, URL, makemore, names (default: names)")
+    source = "file, URL, makemore, names (default: names)"
+    add("--data", type=some_text, default="names", help=source)
     add(
         "--seed", type=int, default=42,
         help="seed of the shuffle, the initial weights and the sampling (default: 42)",
     )  # fmt: skip
     add("--samples", type=int, default=20, help="names to make up (default: 20)")
     add("--prompt", default="", help="letters that each name starts with")
-    add("--log", metavar="FILE", help="write settings, losses and names as JSON Lines")
+    written = "write settings, losses and names as JSON Lines"
+    add("--log", type=some_text, metavar="FILE", help=written)
     own = list(inspect.signature(version.create).parameters.values())[2:]
     flags = [(p.name, p.annotation, p.default, f"default: {p.default}") for p in own]
     for f in fields(Config):
         meaning = f"{OPTIONS[f.name].meaning} ({in_recipes(f.name)})"
         flags.append((f.name, f.type, None, meaning))
     for name, kind, default, meaning in flags:
-        how = {"choices": get_args(kind)} if get_args(kind) else {"type": kind}
+        how = {"type": some_text if kind is str else kind}
+        if get_args(kind):
+            how = {"choices": get_args(kind)}
         if kind is bool:
             how = {"action": argparse.BooleanOptionalAction}
+        default = None if default == "" else default  # "" is refused where it is given
         add("--" + name.replace("_", "-"), default=default, help=meaning, **how)
     given = vars(parser.parse_args())
     numbers = {f.name: given.pop(f.name) for f in fields(Config)}
     numbers = {name: value for name, value in numbers.items() if value is not None}
     own = {p.name: given.pop(p.name) for p in own}
+    refuse_overwriting(given["log"], given["data"])
     return replace(RECIPES[given["recipe"]], **numbers), SimpleNamespace(**given), own
+
+
+def refuse_overwriting(log, *sources):
+    """Raises InputError if the log is a file that documents are read from."""
+    for source in (*sources, ROOT / "data" / "names.txt"):
+        files = log and os.path.isfile(log) and os.path.isfile(source)
+        if files and os.path.samefile(log, source):
+            raise InputError(f"--log {log!r} holds the documents: give another file")
 
 
 def train_and_sample(version, config, options, own):
@@ -710,7 +745,7 @@ def train_and_sample(version, config, options, own):
         known = set(run.docs)
         for i, name in zip(range(options.samples), map(tokenizer.decode, names)):
             write_record(log, {"name": name, "in_data": name in known})
-            print(f"{i + 1:3}  {name}" + "  (in the data)" * (name in known))
+            print(f"{i + 1:3}  {visible(name)}" + "  (in the data)" * (name in known))
 
 
 def write_record(log, record):
@@ -718,19 +753,23 @@ def write_record(log, record):
 
 
 def until_interrupted(batches):
-    """Pass batches on until Ctrl-C; then training ends as if there were no more. A
-    second Ctrl-C ends the program, as usual."""
-    usual, pressed = signal.getsignal(signal.SIGINT), []
+    """Pass batches on until Ctrl-C or SIGTERM; then training ends as if there were no
+    more. A second one ends the program, as usual."""
+    usual, pressed = {}, []
 
-    def stop(*_):
+    def stop(number, _):
         pressed.append(True)
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(number, usual[number])
         # os.write, since print may be running right now and must not be entered twice
-        os.write(2, b"\nstopping after this step: names from what was learned\n")
+        with contextlib.suppress(OSError):  # nobody can read it
+            os.write(2, b"\nstopping after this step: names from what was learned\n")
 
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # it is ignored under nohup
+            usual[number] = signal.signal(number, stop)
     yield from takewhile(lambda _: not pressed, batches)
-    signal.signal(signal.SIGINT, usual)
+    for number, handler in usual.items():
+        signal.signal(number, handler)
 
 
 def report_losses(losses, steps, log):

@@ -336,7 +336,7 @@ def test_a_number_that_cannot_be_is_refused_by_name(name, refused):
         ("--prompt evelynan", "evelynan.*block of 8"),
         ("--data nowhere.txt", "nowhere.txt.*No such file.*one document a line"),
         ("--data .", "'.'.*directory.*one document a line"),
-        ("--data=", "''.*one document a line"),
+        ("--data=", "--data: it is empty"),
         ("--log .", "log.*'.'.*directory"),
         ("--log nowhere/run.jsonl", "log.*nowhere/run.jsonl.*No such file"),
     ],

@@ -3,7 +3,6 @@
 import microgpt
 
 import pytest
-from microgpt_lab.commands import main
 
 import lab_helpers
 from lab_helpers import SMALL
@@ -28,14 +27,3 @@ def names(tmp_path):
 def short(names):
     """Options that make a run short."""
     return [*SMALL, "--data", names, "--steps", 40, "--save-every", 10, "--evaluate", 20]
-
-
-@pytest.fixture(scope="session")
-def run(tmp_path_factory):
-    """The folder of a short run that has all its steps."""
-    folder = tmp_path_factory.mktemp("run")
-    data = folder / "names.txt"
-    data.write_text("\n".join(microgpt.load_documents()[:400]))
-    options = [*SMALL, "--data", data, "--steps", 60, "--evaluate", 20, "--out", folder / "run"]
-    assert main.parse(["train", "02", *map(str, options)]).run() == 0
-    return folder / "run"

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from microgpt_lab.base import terminal
-from microgpt_lab.runs import training
+from microgpt_lab.runs import starting, training
 
 
 def resume_in_silence(path):
     """`microgpt resume` with a checkpoint every five steps, its output thrown away."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     settings = training.TrainingSettings(save_every=5, keep=20)
-    training.resume(Path(path), None, (None, None, ()), settings, terminal.plain_console())
+    starting.resume(Path(path), None, (None, None, ()), settings, terminal.plain_console())

@@ -223,7 +223,9 @@ def test_stopped_anywhere_it_goes_on_as_if_it_never_had(lab, short, tmp_path, ve
 
 
 SIGNALS = pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=str,
 )
 
 

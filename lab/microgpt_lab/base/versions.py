@@ -202,10 +202,19 @@ def readable() -> list[Version]:
     return found
 
 
+def ensure_tree() -> None:
+    """Raises InputError where there is no version, such as in an installed package."""
+    if not folders():
+        raise InputError(
+            f"there is no version in {str(ROOT)!r}: microgpt works in a checkout of its repository"
+        )
+
+
 def pick(names: Sequence[str]) -> list[Version]:
     """Versions by folder name, number or unique beginning of the name; all of them for no names.
     Raises InputError for a name that fits none or several, and for a version with a mistake in its
     table or program. Programs are read for that, but not run."""
+    ensure_tree()
     known = folders()
     if names:
         chosen = [folder_of(name, known) for name in names]

@@ -151,7 +151,9 @@ class BenchPlan:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}: it must be 1 or more")
-        setups(self.versions, self.dtype, self.device)
+        found = setups(self.versions, self.dtype, self.device)
+        if all(setup.reason for setup in found):
+            raise InputError(f"nothing to measure: {found[0].name}: {found[0].reason}")
         if not 1 <= self.max_batch <= 10**6:
             raise InputError(f"max-batch is {self.max_batch}: it must lie in 1 … 1000000")
         for name in self.sweeps:

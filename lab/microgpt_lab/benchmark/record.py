@@ -51,18 +51,6 @@ def write_record(record: Record, path: Path) -> Path:
     return path
 
 
-def ensure_writable(folder: Path, *other_files: Path) -> None:
-    """Make the folder, and try to write there and to the other files, before anything is
-    measured. Raises InputError."""
-    with files.failing_plainly(folder, "make"):
-        folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder / "bench.json", *other_files):
-        with files.failing_plainly(path), open(path, "ab") as file:
-            empty = not file.tell()
-        if empty:
-            path.unlink()
-
-
 def default_folder() -> Path:
     """The folder for today's results; those of an earlier run today are replaced."""
     return run_folder.FOLDER / f"{date.today().isoformat()}-bench"

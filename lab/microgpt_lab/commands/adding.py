@@ -21,9 +21,10 @@ class New:
     """What tables and pictures call it, such as "PyTorch, autograd"."""
 
     def run(self) -> int:
-        from microgpt_lab.base.versions import GUIDE, ROOT
+        from microgpt_lab.base.versions import GUIDE, ROOT, ensure_tree
         from microgpt_lab.commands import new_version
 
+        ensure_tree()
         folder, mutants = new_version.write_version(self.name, self.framework, self.title)
         console = plain_console()
         for path in (*sorted(folder.iterdir()), mutants):
@@ -44,8 +45,10 @@ class Lines:
     """Write the table into 01's README."""
 
     def run(self) -> int:
+        from microgpt_lab.base.versions import ensure_tree
         from microgpt_lab.commands import reference_lines
 
+        ensure_tree()
         counts = reference_lines.count_parts(reference_lines.PROGRAM.read_text("utf-8"))
         reference_lines.show_lines(counts, plain_console())
         if self.write:

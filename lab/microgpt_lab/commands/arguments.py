@@ -1,6 +1,10 @@
 """Command-line options that several commands share, and how --help shows them."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from microgpt import OPTIONS, Config, InputError, in_recipes
@@ -8,6 +12,8 @@ from microgpt import OPTIONS, Config, InputError, in_recipes
 import tyro
 from tyro.conf import OmitArgPrefixes, UseAppendAction
 from tyro.constructors import PrimitiveConstructorSpec
+
+from microgpt_lab.base import files
 
 
 def flag(metavar: str, default: str = "", name: str | None = None) -> Any:
@@ -107,14 +113,48 @@ class FrameworkOptions:
         return self.dtype, self.device, self.option
 
 
+# ---------------------------------------------------------------- Empty values
+
+MAY_BE_EMPTY = ("--prompt",)  # an empty prompt has no letters; anything else would have no meaning
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises InputError for an empty value: it must not be taken as one that was not given."""
+    for before, argument in pairwise(["", *arguments]):
+        name, equals, value = argument.partition("=")
+        if not argument:
+            name = before if before.startswith("-") else "an argument"
+        elif value or not (equals and name.startswith("--")):
+            continue
+        if name not in MAY_BE_EMPTY:
+            raise InputError(f"{name} is empty: give a value or leave it out")
+
+
+# ---------------------------------------------------------------- Files to write
+
+
+def ensure_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Raises InputError if a file that was asked for cannot be written, or is one of the command's
+    other files: a check before the work. Both are {option: file}."""
+    known = {name: path for name, path in inputs.items() if path is not None}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        files.ensure_writable(path)
+        for other, its in known.items():
+            if files.same_file(path, its):
+                raise InputError(f"{name} and {other} are both {str(path)!r}: give another file")
+        known[name] = path
+
+
 # ---------------------------------------------------------------- Limits
 
 
 def at_least(least: float, **numbers: float) -> None:
-    """Raises InputError for a number below the limit, and for NaN."""
+    """Raises InputError for a number below the limit, and for NaN and infinity."""
     for name, value in numbers.items():
-        if not value >= least:
-            raise InputError(f"{name} is {value}: it must be {least} or more")
+        if not least <= value < math.inf:
+            raise InputError(f"{name} is {value}: it must be {least} or more, and finite")
 
 
 def positive(name: str, text: str) -> list[int]:

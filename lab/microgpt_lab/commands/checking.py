@@ -9,9 +9,9 @@ from microgpt import InputError
 from rich.console import Console
 from tyro.conf import Positional
 
-from microgpt_lab.base import files, json_text
+from microgpt_lab.base import files, json_text, terminal
 from microgpt_lab.base.terminal import plain_console
-from microgpt_lab.commands.arguments import at_least, flag
+from microgpt_lab.commands.arguments import at_least, ensure_outputs, flag
 
 if TYPE_CHECKING:
     from microgpt_lab.verification.random_cases import RandomCases
@@ -65,6 +65,7 @@ class Verify:
         at_least(1, jobs=self.jobs)
         at_least(0.001, timeout=self.timeout)
         at_least(0, random=self.random or 0, seed=self.seed or 0)
+        self.ensure_files()
         if self.program is not None or self.results is not None:
             return self.run_port()
         self.refuse_port_options()
@@ -81,6 +82,13 @@ class Verify:
         if all(result.reason for result in results):
             raise InputError(f"nothing was verified: {results[0].name}: {results[0].reason}")
         return 1 if lines or any(result.failures for result in results) else 0
+
+    def ensure_files(self) -> None:
+        """Raises InputError if a file that was asked for cannot be written."""
+        names = ("json", "report", "badge")
+        case = Path(self.case) if self.case is not None else None
+        inputs = {"--results": self.results, "--checkpoint": self.checkpoint, "--case": case}
+        ensure_outputs({f"--{name}": getattr(self, name) for name in names}, inputs)
 
     def draw_cases(self, console: Console) -> "RandomCases":
         """The random cases of this run: none with --case, --checkpoint or --results."""
@@ -192,6 +200,8 @@ class Verify:
         names = ", ".join(map(str, watched))
         output.print_explanation(console, f"watching {names}: Ctrl-C ends")
         for changed in port_watch.changes(watched, before, port_watch.wait):
+            if terminal.nobody_reads():
+                break
             output.print_explanation(console, f"changed: {', '.join(map(str, changed))}")
             try:
                 self.check_port(cases)
@@ -205,11 +215,12 @@ class Vectors:
     """Compute the golden vectors again, with 01 alone."""
 
     def run(self) -> int:
-        from microgpt_lab.base.versions import ROOT
+        from microgpt_lab.base import versions
         from microgpt_lab.verification import vectors
 
+        versions.ensure_tree()
         for path in vectors.write_vectors():
-            print(path.relative_to(ROOT))
+            print(path.relative_to(versions.ROOT))
         return 0
 
 

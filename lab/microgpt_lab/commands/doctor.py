@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from microgpt_lab.base import machine, options
+from microgpt_lab.base import machine, options, versions
 from microgpt_lab.base.versions import ROOT, Version, pick
 
 LIBRARIES = ("numpy", "rich", "tyro", "safetensors", "matplotlib")
@@ -122,6 +122,8 @@ def surroundings() -> list[tuple[str, str, bool]]:
         version = installed(name)
         lines.append((name, version or "missing: uv sync", bool(version)))
     lines.append(data())
+    here = len(versions.folders())
+    lines.append(("versions", f"{here} in {ROOT}", here > 0))
     return lines
 
 

@@ -2,19 +2,19 @@
 
 import contextlib
 import io
-import os
 import re
 import sys
 from typing import Any
 
-from microgpt import InputError
+from microgpt import InputError, visible
 
 import tyro
 from rich.table import Table
 
-from microgpt_lab.base import options
+from microgpt_lab.base import options, terminal
 from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands import adding, checking, measuring, porting, running
+from microgpt_lab.commands.arguments import refuse_empty
 
 COMMANDS: dict[str, Any] = running.COMMANDS | checking.COMMANDS | measuring.COMMANDS
 COMMANDS |= adding.COMMANDS | porting.COMMANDS
@@ -31,6 +31,7 @@ def parse(arguments: list[str]) -> Any:
     name = arguments[0]
     if name not in COMMANDS:
         raise InputError(f"no command {name!r}{options.hint(name, COMMANDS)}")
+    refuse_empty(arguments[1:])
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
@@ -68,19 +69,30 @@ def error_in(box: str) -> str:
     return " ".join(words).rstrip(".")
 
 
-def main() -> None:
-    """Run a command. Exit status 2, with one line, for an InputError."""
+def status_of(arguments: list[str]) -> int:
+    """Run a command -> the exit status: 2, with one line, for an InputError."""
     try:
-        status = parse(sys.argv[1:]).run()
-        sys.stdout.flush()
-        sys.exit(status)
+        return int(parse(arguments).run())
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # `| head` ends before all is printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"error: {visible(e)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    except SystemExit as e:  # --help
+        return e.code if isinstance(e.code, int) else 0
+
+
+def main() -> None:
+    """Run the command of sys.argv, and exit with its status. A standard output that takes nothing
+    does not stop it, but is an error at the end."""
+    terminal.ensure_columns()
+    with terminal.guarded_output() as output:
+        status = status_of(sys.argv[1:])
+        output.flush()
+        if output.problem:
+            print(f"error: {output.problem}", file=sys.stderr)
+            status = status or 2
+    sys.exit(status)
 
 
 if __name__ == "__main__":

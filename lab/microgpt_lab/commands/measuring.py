@@ -9,8 +9,9 @@ from microgpt import InputError
 from rich.console import Console
 from tyro.conf import Positional
 
+from microgpt_lab.base import files
 from microgpt_lab.base.terminal import plain_console
-from microgpt_lab.commands.arguments import at_least, flag, positive
+from microgpt_lab.commands.arguments import at_least, ensure_outputs, flag, positive
 
 VOCABULARY = 27  # tokens of the names in data/
 
@@ -69,10 +70,12 @@ class Ablation:
     """Training steps of each program in a round."""
 
     def run(self) -> int:
+        from microgpt_lab.base.versions import ensure_tree
         from microgpt_lab.benchmark import ablation
 
         at_least(1, rounds=self.rounds, steps=self.steps)
-        ablation.show_programs(ablation.measure_programs(self.rounds, self.steps), Console())
+        ensure_tree()
+        ablation.show_programs(ablation.measure_programs(self.rounds, self.steps), plain_console())
         return 0
 
 
@@ -110,6 +113,9 @@ class Bench:
     def run(self) -> int:
         from microgpt_lab.benchmark import changes, page, record, report
 
+        ensure_outputs({"--json": self.json}, {"--from": self.from_})
+        if self.out:
+            files.ensure_folder(self.out, "bench.json")
         old = record.read_record(self.against) if self.against else None
         if self.write:
             self.refuse_other_rows()
@@ -149,14 +155,14 @@ class Bench:
     def measure(self, out: Path, console: Console, old: Any) -> tuple[Any, Any]:
         """Measure. -> the new record, and the old one with the rows that were asked for alone"""
         from microgpt_lab.base.versions import pick
-        from microgpt_lab.benchmark import bench, changes, record
+        from microgpt_lab.benchmark import bench, changes
 
         plan = bench.make_plan(
             self.versions, self.recipe, "none" if self.quick else self.sweeps,
             (3 if self.quick else 7) if self.rounds is None else self.rounds,
             self.dtype, self.device, self.max_batch,
         )  # fmt: skip
-        record.ensure_writable(out, *([self.json] if self.json else []))
+        files.ensure_folder(out, "bench.json")
         if old:
             versions = [version.name for version in pick(self.versions)] if self.versions else None
             old = changes.restrict(old, versions, plan.recipes)

@@ -3,6 +3,7 @@
 What is written fails with a line for each function that is still to be written.
 """
 
+import os
 import re
 import shutil
 from importlib import metadata
@@ -34,7 +35,7 @@ def write_version(name: str, framework: str, title: str) -> tuple[Path, Path]:
         "dashed": name.replace("_", "-"),
         "dependencies": dependencies(framework),
     }
-    part = folder.with_name(f".{folder.name}.part")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     with files.failing_plainly(folder, "make"):
         try:
             part.mkdir()

@@ -8,6 +8,7 @@ from microgpt import InputError
 
 from tyro.conf import Positional
 
+from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands.arguments import flag
 
 
@@ -23,19 +24,24 @@ class Port:
     """The folder to write, which must not exist."""
 
     def run(self) -> int:
+        from microgpt_lab.base.versions import ensure_tree
         from microgpt_lab.verification import porting
 
+        ensure_tree()
         if self.action != "new":
             raise InputError(f"port {self.action!r}: it must be port new LANGUAGE")
         if not self.language:
             raise InputError(f"port new: which language? {', '.join(porting.languages())}")
         written = porting.create(self.language, self.out)
         folder = written[0].parent
-        print(f"{folder}: {', '.join(path.name for path in written)}")
-        print("Build and verify it, then fill it in (docs/porting.md):\n")
-        print(f"    cd {folder}")
+        lines = [
+            f"{folder}: {', '.join(path.name for path in written)}",
+            "Build and verify it, then fill it in (docs/porting.md):\n",
+            f"    cd {folder}",
+        ]
         for line in porting.commands((folder / "README.md").read_text("utf-8")):
-            print(f"    {line}")
+            lines.append(f"    {line}")
+        plain_console().print("\n".join(lines), soft_wrap=True)
         return 0
 
 

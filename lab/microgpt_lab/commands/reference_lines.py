@@ -43,7 +43,10 @@ SECTIONS = {
 }
 # What only refuses, wherever it stands. Functions that do something else too are not among these,
 # such as parse(), which reads documents and refuses some.
-REFUSING = ("version_info", "InputError", "Config.__post_init__", "refuse_misfits", "Parser")
+REFUSING = (
+    "version_info", "InputError", "Config.__post_init__", "refuse_misfits", "Parser",
+    "some_text", "refuse_overwriting",
+)  # fmt: skip
 
 # The later of the two programs that were published (recipe gist), 200 lines in all, counted by the
 # same rule on 2026-11-25 in a copy of https://gist.github.com/karpathy/8627fe009c40f57531cb18360106ce95

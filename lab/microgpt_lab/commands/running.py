@@ -17,6 +17,7 @@ from microgpt_lab.commands.arguments import (
     Recipe,
     RecipeNumbers,
     Seed,
+    at_least,
     flag,
     given_numbers,
     sentence,
@@ -28,7 +29,8 @@ class SavingOptions:
     """When to stop and what to keep."""
 
     until: Annotated[int | None, flag("STEP", "the last step")] = None
-    """Stop after this step, with a checkpoint; microgpt resume continues."""
+    """Stop after this step, with a checkpoint; microgpt resume continues. Beyond the last step of a
+    finished run: make it longer."""
     save_every: Annotated[int | None, flag("STEPS", "a tenth of the run, at most 1000")] = None
     """Steps from one checkpoint to the next."""
     keep: int = 100
@@ -58,18 +60,20 @@ class Train:
     """Share of the distinct documents that are held out; 0: none, as in the programs."""
     out: Annotated[Path | None, flag("FOLDER", "runs/<date>-<version>-<recipe>-<seed>")] = None
     """Folder of the run; must not exist."""
+    from_: Annotated[Path | None, flag("RUN|CHECKPOINT", "none", name="from")] = None
+    """Begin with the weights of this run, to fine-tune them on other data."""
     saving: OmitArgPrefixes[SavingOptions] = field(default_factory=SavingOptions)
     framework: OmitArgPrefixes[FrameworkOptions] = field(default_factory=FrameworkOptions)
     numbers: RecipeNumbers = field(default_factory=Numbers)
 
     def run(self) -> int:
-        from microgpt_lab.runs import training
+        from microgpt_lab.runs import starting
 
-        return training.train(
+        asked = starting.NewRun(
             self.version, self.recipe, given_numbers(self.numbers), self.seed, self.data,
-            self.held_out, self.framework.chosen, self.out, self.saving.settings(),
-            plain_console(),
+            self.held_out, self.framework.chosen, self.out, self.from_,
         )  # fmt: skip
+        return starting.train(asked, self.saving.settings(), plain_console())
 
 
 @dataclass
@@ -80,15 +84,18 @@ class Resume:
     """Folder of the run."""
     with_: Annotated[str | None, flag("VERSION", "the one that stopped", name="with")] = None
     """Version that takes the next steps."""
+    data: Annotated[str | None, flag("DATA", "where they were")] = None
+    """Where the run's documents are now: the same ones, in another file."""
     saving: OmitArgPrefixes[SavingOptions] = field(default_factory=SavingOptions)
     framework: OmitArgPrefixes[FrameworkOptions] = field(default_factory=FrameworkOptions)
 
     def run(self) -> int:
-        from microgpt_lab.runs import training
+        from microgpt_lab.runs import starting
 
-        return training.resume(
-            self.path, self.with_, self.framework.chosen, self.saving.settings(), plain_console()
-        )
+        return starting.resume(
+            self.path, self.with_, self.framework.chosen, self.saving.settings(),
+            plain_console(), self.data,
+        )  # fmt: skip
 
 
 @dataclass
@@ -116,9 +123,13 @@ class Compare:
 
     def run(self) -> int:
         from microgpt_lab.base import options
-        from microgpt_lab.runs import compare
+        from microgpt_lab.runs import compare, documents
 
+        at_least(0, evaluate=self.evaluate, samples=self.samples)
         config = options.recipe(self.recipe, given_numbers(self.numbers))
+        if not documents.can_be_read_again(self.data) and Path(self.data).exists():
+            raise InputError(f"data {self.data!r} can be read once: give a file, for all versions")
+        documents.prepare(config, self.data, self.seed, self.held_out)  # raises InputError
         names = ("seed", "data", "held_out", "evaluate", "samples")
         request = {name: getattr(self, name) for name in names}
         found = compare.rows_of(self.versions, self.variants, self.dtype)
@@ -187,13 +198,16 @@ class Show:
     """Picture; its suffix is the format: svg, png or pdf."""
 
     def run(self) -> int:
+        from microgpt_lab.base import files, plots
         from microgpt_lab.runs import run_folder, show
 
         console, path = plain_console(), run_folder.find_run(self.path)
         if self.embeddings == bool(self.name):
             raise InputError("show takes a name to read, or --embeddings")
         folder = run_folder.folder_of(path)
-        out = self.out or folder / f"show-{self.name or 'embeddings'}.svg"
+        out = self.out or folder / f"show-{files.name_from(self.name or 'embeddings')}.svg"
+        plots.kind_of(out)
+        files.ensure_writable(out)
         if self.embeddings:
             paths = show.embedding_paths(folder)
             show.show_embeddings(paths, console)
@@ -223,7 +237,7 @@ class Export:
         from microgpt_lab.runs import export, run_folder
 
         export.export_checkpoint(run_folder.load(self.path), self.out, self.moments)
-        print(self.out)
+        plain_console().print(str(self.out), soft_wrap=True)
         return 0
 
 

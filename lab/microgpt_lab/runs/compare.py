@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from microgpt import Config
+from microgpt import Config, InputError
 
 from rich.console import Console
 from rich.table import Table
@@ -205,8 +205,9 @@ def compare(
 ) -> int:
     """Train the rows one after the other, print them, write the picture and compare.json into
     `out`. Returns the exit status: 0, or 1 if a version did not run."""
-    with files.failing_plainly(out, "make"):
-        out.mkdir(parents=True, exist_ok=True)
+    if all(row.reason for row in found):
+        raise InputError(f"nothing to compare: {found[0].name}: {found[0].reason}")
+    files.ensure_folder(out, "compare.json", "losses.svg")
     for row in found:
         if not row.reason:
             train_in_process(row, request | {"config": asdict(config)}, console)

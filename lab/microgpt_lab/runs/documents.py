@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import microgpt
@@ -41,18 +42,43 @@ def split(docs: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
     return [doc for doc in docs if doc not in excluded], held_out
 
 
-def prepare(config: Config, source: str, seed: int, fraction: float, digest: str = "") -> Documents:
+def lasting_name(source: str) -> str:
+    """What a run records of its data: the path of a file from the root on, because the run may be
+    resumed in another folder. The embedded names stay `names`, even beside a file of that name."""
+    if source in microgpt.SHA256 or not Path(source).is_file():
+        return source
+    return str(Path(source).resolve())
+
+
+def can_be_read_again(source: str) -> bool:
+    """Whether the documents are still there after they were read: not if they came by a pipe."""
+    return (
+        source in microgpt.SHA256
+        or source.startswith(("http://", "https://"))
+        or Path(source).is_file()
+    )
+
+
+def prepare(
+    config: Config, source: str, seed: int, fraction: float, digest: str = "", letters: str = ""
+) -> Documents:
     """Read the documents, hold a fraction of them out, shuffle the rest.
 
-    `digest`, if given, is that of the data that a checkpoint was trained on. Raises InputError
-    if the data cannot be read, have another digest, or have fewer documents than a batch.
+    `digest`, if given, is that of the data that a checkpoint was trained on; `letters` are those
+    that its model has tokens for. Raises InputError if the data cannot be read, have another
+    digest, other letters, or fewer documents than a batch.
     """
     docs = microgpt.load_documents(source, say=lambda text: None)
     found = microgpt.digest(docs)
     if digest and found != digest:
         raise InputError(
             f"data {source!r} has SHA-256 {found[:12]}…, but the checkpoint was trained on "
-            f"{digest[:12]}…: restore the file that it was trained on"
+            f"{digest[:12]}…: restore the file that it was trained on, or name it with --data"
+        )
+    if letters and (unknown := sorted(set("".join(docs)) - set(letters))):
+        raise InputError(
+            f"data {source!r} has {len(unknown)} letters that the model has no token for: "
+            f"{', '.join(map(repr, unknown[:5]))}"
         )
     train, held_out = split(docs, fraction)
     if config.batch_size > len(train):
@@ -61,7 +87,7 @@ def prepare(config: Config, source: str, seed: int, fraction: float, digest: str
         )
     rng = random.Random(seed)
     rng.shuffle(train)
-    return Documents(train, held_out, found, microgpt.Tokenizer(docs), rng)
+    return Documents(train, held_out, found, microgpt.Tokenizer(letters or docs), rng)
 
 
 def count_cut(config: Config, docs: Sequence[str]) -> int:

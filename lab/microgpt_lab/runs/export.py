@@ -31,6 +31,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, moments: bool) -> None
         raise InputError(f"{str(path)!r} exists: give another name")
     if moments and not checkpoint.complete:
         raise InputError("the checkpoint has weights alone, no moments: leave --moments out")
+    files.ensure_writable(path)
     checkpoint = replace(checkpoint, complete=moments)
     if path.suffix == ".safetensors":
         checkpoints.write_checkpoint(path, checkpoint)

@@ -8,7 +8,8 @@
 
 Each line of the log has `step` and one of these: `loss`; `held_out` with `names`, the number of
 documents it was measured on; `checkpoint`, the name of a file that is now on the disk; `version`
-and `about`, the version that trains from here on. The log is synced to the disk before a checkpoint
+and `about`, the version that trains from here on; `steps`, the new length of a run that was made
+longer. The log is synced to the disk before a checkpoint
 is written, so it never has fewer steps than the newest checkpoint. If it has more, `resume` cuts
 them off.
 """
@@ -19,10 +20,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,11 @@ class Run:
                 if file:
                     file.close()
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all was done that comes after the last step: the names are written last."""
+        return (self.path / "names.txt").exists()
+
     def write_records(self, records: Iterable[dict[str, Any]]) -> None:
         """Append records to the log, one a line."""
         self.write_lines(json.dumps(record) + "\n" for record in records)
@@ -79,15 +86,21 @@ class Run:
         delete_surplus(self.path, keep)
         return path
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int) -> str:
         """Open the log and cut off what is after a step: those steps are taken again. Temporary
-        files that a killed process left are deleted."""
+        files that a killed process left are deleted. -> what the log has lost, in words, or "" """
         for part in (*self.path.glob(".*.part"), *self.path.glob("checkpoints/.*.part")):
             part.unlink(missing_ok=True)
+        there = (self.path / "log.jsonl").exists()
+        said = repair_log(self.path, step) if there else f"{self.path} has no log.jsonl"
         self.log = open_log(self.path)
-        kept = sum(len(line) for line, _ in log_lines(self.path, step))
+        kept = [(len(line), record) for line, record in log_lines(self.path, step)]
         with files.failing_plainly(self.path / "log.jsonl"):
-            self.log.truncate(kept)
+            self.log.truncate(sum(length for length, _ in kept))
+        if lost := step - len({record["step"] for _, record in kept if "loss" in record}):
+            said = said or f"{self.path / 'log.jsonl'} is incomplete"
+            said += f"; it lacks the losses of {lost:,} of {step:,} steps"
+        return said
 
 
 # ---------------------------------------------------------------- Checkpoints
@@ -128,7 +141,11 @@ def last_checkpoint(path: Path) -> Checkpoint:
     if not found:
         raise InputError(f"{path} has no checkpoints")
     try:
-        return checkpoints.read_checkpoint(found[-1])
+        last = checkpoints.read_checkpoint(found[-1])
+        if last.step != step_of(found[-1]):
+            right = checkpoint_path(path, last.step).name
+            raise InputError(f"{found[-1]} holds step {last.step}: its name should be {right}")
+        return last
     except InputError as e:
         before = f"; {found[-2].name} is before it: move the other away" if found[1:] else ""
         raise InputError(f"{e}{before}") from None
@@ -144,18 +161,42 @@ def open_log(path: Path) -> Any:
 
 
 def log_lines(path: Path, until: int | None = None) -> Iterable[tuple[bytes, dict[str, Any]]]:
-    """(line, record) of the log, up to that step. A line that is incomplete or no JSON ends it: a
-    process was killed while it wrote that line."""
+    """(line, record) of the log, up to that step, without lines that are no record. The last line
+    may be none: a process was killed while it wrote that line."""
     with files.failing_plainly(path / "log.jsonl", "read"), open(path / "log.jsonl", "rb") as log:
         for line in log:
-            try:
-                record = json.loads(line)
-                beyond = until is not None and record["step"] > until
-            except (ValueError, KeyError, TypeError):
-                return
-            if beyond or not line.endswith(b"\n"):
+            record = record_of(line)
+            if record is None:
+                continue
+            if until is not None and record["step"] > until:
                 return
             yield line, record
+
+
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The record in a whole line of the log; None if there is none."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    well = isinstance(record, dict) and type(record.get("step")) is int
+    return record if well else None
+
+
+def repair_log(path: Path, step: int) -> str:
+    """If a line before the last one is no record, keep the damaged log beside, and write the log
+    without such lines. -> what was done, in words; "" if nothing was. Raises InputError."""
+    log = path / "log.jsonl"
+    with files.failing_plainly(log, "read"):
+        raw = log.read_bytes()
+    lines = raw.splitlines(keepends=True)
+    damaged = [i for i, line in enumerate(lines[:-1], 1) if record_of(line) is None]
+    if not damaged:
+        return ""
+    kept = next(p for i in count(1) if not (p := path / f"log-damaged-{i}.jsonl").exists())
+    files.write(kept, raw)
+    files.write(log, b"".join(line for line, _ in log_lines(path, step)))
+    return f"{log}, line {damaged[0]} is damaged: the log goes on without it, {kept.name} has all"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -166,13 +207,39 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- Creating and locking
 
 
-def create(out: Path | None, checkpoint: Checkpoint) -> Run:
+def refuse_taken(out: Path | None) -> None:
+    """Raises InputError if a run's folder cannot get that name."""
+    if out is None:
+        return
+    files.refuse_nameless(out)
+    with files.failing_plainly(out, "make"):
+        taken = out.exists() or out.is_symlink()
+    if taken:
+        is_run = (out / "run.json").exists()
+        hint = f"microgpt resume {out} continues it" if is_run else "give --out another name"
+        raise InputError(f"{str(out)!r} exists: {hint}")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What run.json has; {} if it cannot be read: it is for people, and training needs none of
+    it."""
+    try:
+        record = json.loads((path / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def create(
+    out: Path | None, checkpoint: Checkpoint, origin: Mapping[str, Any] | None = None
+) -> Run:
     """A new run, open and locked. The folder is made under a temporary name and then renamed, so
     wherever a run's folder is, its first checkpoint is too. Without `out` it is
-    `runs/<date>-<version>-<recipe>-<seed>`, with -2, -3 … if that exists. Raises InputError."""
+    `runs/<date>-<version>-<recipe>-<seed>`, with -2, -3 … if that exists. `origin` is added to
+    run.json. Raises InputError."""
     plan = checkpoint.plan
     name = f"{date.today().isoformat()}-{checkpoint.version}-{plan.recipe}-{plan.seed}"
-    target = out or FOLDER / name
+    target = out or FOLDER / files.name_from(name)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     run = Run(part)
     try:
@@ -180,7 +247,8 @@ def create(out: Path | None, checkpoint: Checkpoint) -> Run:
             (part / "checkpoints").mkdir(parents=True)
             run.lock = lock_folder(part)
             record = {k: v for k, v in checkpoints.metadata(checkpoint).items() if k != "rng"}
-            files.write(part / "run.json", json.dumps(record, indent=1) + "\n")
+            text = json.dumps(record | dict(origin or {}), indent=1) + "\n"
+            files.write(part / "run.json", text)
             run.log = open_log(part)
             begins = {"step": 0, "version": checkpoint.version, "about": checkpoint.about}
             run.write_records([begins])
@@ -206,10 +274,9 @@ def rename_to_free(part: Path, target: Path, numbered: bool) -> Path:
         except OSError as e:
             if e.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
-        if not numbered:
-            is_run = (target / "run.json").exists()
-            hint = f"microgpt resume {target} continues it" if is_run else "give --out another name"
-            raise InputError(f"{str(target)!r} exists: {hint}")
+            if not numbered:
+                refuse_taken(target)
+                raise
         number += 1
         free = target.with_name(f"{target.name}-{number}")
 

@@ -1,4 +1,4 @@
-"""`microgpt train` and `microgpt resume`: train a version from checkpoint to checkpoint.
+"""Train a version from checkpoint to checkpoint.
 
 The version gets the batches up to the next checkpoint in one call of its train(). So its state is
 between two steps whenever a checkpoint is saved, however many steps it takes at once.
@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import microgpt
@@ -21,17 +20,16 @@ from microgpt import InputError
 import numpy as np
 from rich.console import Console
 
-from microgpt_lab.base import files, options
+from microgpt_lab.base import files
 from microgpt_lab.base.terminal import side_by_side
-from microgpt_lab.runs import checkpoints, documents, loss_pictures, run_folder
-from microgpt_lab.runs.checkpoints import Checkpoint, RunPlan
+from microgpt_lab.runs import documents, loss_pictures, run_folder
+from microgpt_lab.runs.checkpoints import Checkpoint
 from microgpt_lab.runs.documents import Documents
 from microgpt_lab.runs.progress import ProgressLine, TrainingProgress
 from microgpt_lab.runs.run_folder import Run
 
 QUICK_COUNT = 100  # held-out documents of a quick evaluation, between two checkpoints
 QUICK_SHARE = 0.1  # quick evaluations may take this share of the training time
-Chosen = tuple[str | None, str | None, tuple[str, ...]]  # --dtype, --device, each --option
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ class TrainingSettings:
     samples: int = 20  # names at the end
 
     def __post_init__(self) -> None:
-        for name, low in (("save_every", 1), ("keep", 2), ("evaluate", 0), ("samples", 0)):
+        least = {"until": 1, "save_every": 1, "keep": 2, "evaluate": 0, "samples": 0}
+        for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"{name} is {value}: it must be {low} or more")
@@ -61,8 +60,9 @@ class StopRequest:
 
 @contextmanager
 def catching_signals() -> Iterator[StopRequest]:
-    """Inside the block, the first Ctrl-C or SIGTERM only sets the request's number, so that the
-    current step can end. A second one has its usual effect."""
+    """Inside the block, the first Ctrl-C, SIGTERM or SIGHUP (the terminal is closed) only sets the
+    request's number, so that the current step can end. A second one has its usual effect. A signal
+    that is ignored, as SIGHUP is under nohup, stays so."""
     stop = StopRequest()
     usual: dict[int, Any] = {}
 
@@ -70,8 +70,10 @@ def catching_signals() -> Iterator[StopRequest]:
         stop.signal = number
         signal.signal(number, usual[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        usual[number] = signal.signal(number, request_stop)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            usual[number] = signal.signal(number, request_stop)
     try:
         yield stop
     finally:
@@ -173,7 +175,7 @@ class TrainingSession:
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss is {loss} at step {self.step + 1:,}: try a lower --learning-rate; "
-                    f"{self.last_saved()} is the last good checkpoint"
+                    f"{self.last_saved()}"
                 )
             self.progress.step += 1
             self.progress.recent.append(loss)
@@ -188,10 +190,14 @@ class TrainingSession:
         try:
             self.run.save(replace(self.checkpoint, snapshot=snapshot), self.settings.keep)
         except InputError as e:
-            raise InputError(f"{e}; {self.last_saved()} is the last good checkpoint") from None
+            raise InputError(f"{e}; {self.last_saved()}") from None
 
-    def last_saved(self) -> Path:
-        return run_folder.saved_checkpoints(self.run.path)[-1]
+    def last_saved(self) -> str:
+        """The last checkpoint, for the end of an error message."""
+        found = run_folder.saved_checkpoints(self.run.path)
+        if not found:
+            return f"{self.run.path} has no checkpoint any more"
+        return f"{found[-1]} is the last good checkpoint"
 
     # ------------------------------------------------------------ Held-out loss
 
@@ -264,73 +270,11 @@ class TrainingSession:
     def show_how_to_resume(self) -> None:
         self.console.print(
             f"stopped after step {self.step:,} of {self.config.steps:,}, which is saved; "
-            f"continue with: microgpt resume {self.run.path}",
+            f"continue with: microgpt resume {self.run.path}{self.data_option()}",
             soft_wrap=True,
         )
 
-
-# ---------------------------------------------------------------- The two commands
-
-
-def train(
-    name: str,
-    recipe: str | None,
-    numbers: dict[str, Any],
-    seed: int,
-    data: str,
-    held_out: float,
-    chosen: Chosen,
-    out: Path | None,
-    settings: TrainingSettings,
-    console: Console,
-) -> int:
-    """Start a run. `numbers` replace those of the recipe. -> exit status. Raises InputError."""
-    version, module = options.runnable(name)
-    recipe = recipe or version.recipe
-    config = options.recipe(recipe, numbers)
-    given = options.for_create(version, module, *chosen)
-    docs = documents.prepare(config, data, seed, held_out)
-    if Path(data).is_file():
-        data = str(Path(data).resolve())  # the run may be resumed from another folder
-    letters = "".join(docs.tokenizer.letters)
-    plan = RunPlan(recipe, config, seed, data, docs.digest, letters, held_out)
-    checkpoint = checkpoints.before_first_step(plan, docs.rng, version.name, options=given)
-    state = module.create(config, checkpoint.snapshot, **given)
-    checkpoint = replace(checkpoint, about=module.about(state))
-    with run_folder.create(out, checkpoint) as run:
-        session = TrainingSession(run, checkpoint, module, state, docs, settings, console)
-        session.show_header()
-        return session.work()
-
-
-def resume(
-    path: Path | None,
-    with_version: str | None,
-    chosen: Chosen,
-    settings: TrainingSettings,
-    console: Console,
-) -> int:
-    """Continue a run from its last checkpoint; None is the newest run. -> exit status.
-    Raises InputError."""
-    with run_folder.open_stopped(path) as run:
-        checkpoint = run_folder.last_checkpoint(run.path)
-        plan = checkpoint.plan
-        if checkpoint.step == plan.config.steps and (run.path / "names.txt").exists():
-            done = f"{run.path} has all its {checkpoint.step:,} steps"
-            console.print(f"{done}; for more names: microgpt sample {run.path}", soft_wrap=True)
-            return 0
-        version, module = options.runnable(with_version or checkpoint.version)
-        docs = documents.prepare(plan.config, plan.data, plan.seed, plan.held_out, plan.digest)
-        given = options.carried_over(version, module, checkpoint.options)
-        given |= options.for_create(version, module, *chosen)
-        state = module.create(plan.config, checkpoint.snapshot, **given)
-        about = module.about(state)
-        checkpoint = replace(checkpoint, version=version.name, about=about, options=given)
-        run.rewind(checkpoint.step)
-        begins = {"step": checkpoint.step, "version": version.name, "about": about}
-        run.write_records([begins])
-        session = TrainingSession(run, checkpoint, module, state, docs, settings, console)
-        losses = (r["loss"] for r in run_folder.read_log(run.path) if "loss" in r)
-        session.progress.recent.extend(losses)
-        session.show_header()
-        return session.work()
+    def data_option(self) -> str:
+        """How `resume` gets the documents if they came by a pipe, which cannot be read again."""
+        data = self.checkpoint.plan.data
+        return "" if documents.can_be_read_again(data) else " --data FILE, with the same documents"

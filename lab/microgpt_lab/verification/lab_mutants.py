@@ -183,6 +183,8 @@ def drive(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, int, float, s
 def run_and_show(ids: Sequence[str], jobs: int, console: Console) -> int:
     """Run mutants of the lab and print a line for each -> exit status."""
     mutants = chosen_mutants(ids)
+    if not mutants:
+        raise InputError("there is nothing to run: spec/mutants/lab.toml has no mutant")
     killed, used = 0, 0.0
     for verdict, seconds in run_mutants(mutants, jobs):
         killed, used = killed + verdict.killed, used + seconds

@@ -1,6 +1,8 @@
 """Print findings. A name or an answer from outside is printed as it is: never as markup for
 `rich`, and never as control codes for the terminal."""
 
+from microgpt import visible
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -8,15 +10,9 @@ from rich.text import Text
 from microgpt_lab.verification.checks import Finding
 
 
-def printable(text: str) -> str:
-    """The text with control characters as Python writes them, such as \\x1b."""
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(escaped)
-
-
 def print_line(console: Console, mark: str, style: str, text: str) -> None:
     """One line, not broken at the terminal's width: a coloured mark, then the text."""
-    line = Text.assemble((mark, style), " ", printable(text))
+    line = Text.assemble((mark, style), " ", visible(text))
     console.print(line, soft_wrap=True)
 
 

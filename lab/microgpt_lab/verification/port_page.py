@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from datetime import date
 
-from microgpt_lab.verification.output import printable
+from microgpt import visible
+
 from microgpt_lab.verification.port_report import Report
 from microgpt_lab.verification.port_verdict import cases, values_in_words
 
@@ -23,7 +24,7 @@ def page(report: Report) -> str:
     ]
     for level in verdict.levels:
         title, _, said = level.line.partition(": ")
-        said = printable(said).replace("|", "\\|")  # the name of a case may come from a file
+        said = visible(said).replace("|", "\\|")  # the name of a case may come from a file
         lines.append(f"| {title} | {said} |")
     if verdict.declined:
         lines += ["", "## Declined"]
@@ -47,4 +48,4 @@ def failures(report: Report) -> Iterator[str]:
 
 def block(texts: Iterable[str]) -> list[str]:
     """An empty line, then each text as a line of a code block."""
-    return ["", *(f"    {printable(text)}" for text in texts)]
+    return ["", *(f"    {visible(text)}" for text in texts)]

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+from microgpt import visible
+
 from rich.console import Console
 
 from microgpt_lab.verification import checks, output, ports
@@ -59,7 +61,7 @@ def show_table(replies: Sequence[Reply], console: Console) -> None:
         cells = {finding.check: output.cell(finding) for finding in reply.findings}
         empty = reply.findings[0] if reply.error else None  # without an answer: all FAIL
         row = [cells.get(check, output.cell(empty)) for check in asked]
-        table.add_row(output.printable(reply.case["id"]), *row)
+        table.add_row(visible(reply.case["id"]), *row)
     console.print(table)
 
 
@@ -145,7 +147,7 @@ def badge_texts(verdict: Verdict) -> tuple[str, str]:
     if verdict.status:
         return "microGPT", "not verified"
     scope = verdict.scope.removeprefix("the ").removesuffix(" recipe")
-    return "microGPT", output.printable(f"{scope}: {', '.join(verdict.certified)}")
+    return "microGPT", visible(f"{scope}: {', '.join(verdict.certified)}")
 
 
 def badge(verdict: Verdict) -> str:

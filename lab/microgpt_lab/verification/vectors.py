@@ -256,14 +256,14 @@ def made_by() -> str:
 
 
 def write_vectors(folder: Path = FOLDER) -> list[Path]:
-    """Compute all cases with 01 and write one file for each -> the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for plan in [*PLANS, *covering.plans()]:
-        path = folder / f"{plan.id}.json"
-        files.write(path, text(make(plan)))
-        paths.append(path)
-    return paths
+    """Compute all cases with 01 and write one file for each -> the files. They change together,
+    after the last one is computed."""
+    with files.failing_plainly(folder, "make"):
+        folder.mkdir(parents=True, exist_ok=True)
+    plans = [*PLANS, *covering.plans()]
+    made = {folder / f"{plan.id}.json": text(make(plan)) for plan in plans}
+    files.write_together(made)
+    return list(made)
 
 
 # A variant is the same program run in another way, and often compiles again for each recipe.

@@ -10,14 +10,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from microgpt import InputError
+from microgpt import InputError, visible
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from microgpt_lab.base import machine
-from microgpt_lab.base.versions import REFERENCE, ROOT, Version, pick
+from microgpt_lab.base.versions import REFERENCE, Version, pick
 from microgpt_lab.verification import (
     answers,
     as_run,
@@ -118,6 +118,8 @@ def run_version(version: Version, cases: str = "", drawn: str = "") -> list[Vers
     for result in results:
         if not (result.about or result.reason):  # its process ended before it was complete
             result.findings.append(checks.failure("-", "error", "its process", last_words))
+        elif not (result.findings or result.reason):  # an empty set of checks is no success
+            result.findings.append(checks.failure("-", "error", "it", "no check was run"))
     if not cases and results[0].about:
         results[0].findings += as_run.findings(version)
     return results
@@ -132,8 +134,6 @@ def run_all(
     to take too. Raises InputError if there is no version or no case.
     """
     picked = pick(names)
-    if not picked:
-        raise InputError(f"there is no version in {str(ROOT)!r}: nothing to verify")
     cases_for("", cases)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         path = str(Path(folder) / "random.json") if drawn and drawn.drawn else ""
@@ -243,9 +243,7 @@ def show_results(results: Sequence[VersionResult], console: Console) -> None:
             table.add_row(Text.assemble((dtype, "bold"), "  at most"), *limits)
         for result in mine:
             name = f"    {result.variant}" if result.variant else f"  {result.version}"
-            table.add_row(
-                output.printable(name), *[output.cell(result.worst(check)) for check in COLUMNS]
-            )
+            table.add_row(visible(name), *[output.cell(result.worst(check)) for check in COLUMNS])
     console.print(table)
     for result in results:
         where = f"{result.name} {result.dtype}"
