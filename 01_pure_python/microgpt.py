@@ -473,6 +473,10 @@ class Config:
                 raise InputError(
                     f"{name} is {value}: it must lie in {option.low} … {option.high}"
                 )
+        choices = get_args(Config.__annotations__["schedule"])
+        if self.schedule not in choices:
+            known = " or ".join(choices)
+            raise InputError(f"schedule is {self.schedule!r}: it must be {known}")
         if self.n_embd % self.n_head:
             raise InputError(
                 f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}"

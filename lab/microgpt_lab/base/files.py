@@ -46,3 +46,29 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+# ---------------------------------------------------------------- Reading
+
+
+def read(path: Path, most: int = 2**28) -> bytes:
+    """All bytes of a file. Raises InputError for more than `most` bytes, because a path such as
+    /dev/zero never ends."""
+    raw = bytearray()
+    with failing_plainly(path, "read"), open(path, "rb") as file:
+        while len(raw) <= most and (piece := file.read(2**20)):
+            raw += piece
+    if len(raw) > most:
+        raise InputError(f"cannot read {str(path)!r}: it has more than {most:,} bytes")
+    return bytes(raw)
+
+
+def read_text(path: Path) -> str:
+    """A file of UTF-8 text. Raises InputError."""
+    raw = read(path)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as e:
+        raise InputError(
+            f"cannot read {str(path)!r}: it is not UTF-8 text: byte {e.start}"
+        ) from None

@@ -29,7 +29,7 @@ from typing import Any
 from microgpt import InputError
 
 from microgpt_lab.base import files
-from microgpt_lab.runs import checkpoints
+from microgpt_lab.runs import checkpoints, log_schema
 from microgpt_lab.runs.checkpoints import Checkpoint
 
 try:
@@ -149,9 +149,9 @@ def log_lines(path: Path, until: int | None = None) -> Iterable[tuple[bytes, dic
     with files.failing_plainly(path / "log.jsonl", "read"), open(path / "log.jsonl", "rb") as log:
         for line in log:
             try:
-                record = json.loads(line)
+                record = log_schema.parse(line)
                 beyond = until is not None and record["step"] > until
-            except (ValueError, KeyError, TypeError):
+            except ValueError:
                 return
             if beyond or not line.endswith(b"\n"):
                 return
