@@ -9,6 +9,7 @@ has the letters of all documents, held out or not.
 import hashlib
 import math
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,13 +42,18 @@ def split(docs: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
     return [doc for doc in docs if doc not in excluded], held_out
 
 
+def notice(text: str) -> None:
+    """Say where the documents come from, where that is not what was asked for."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def prepare(config: Config, source: str, seed: int, fraction: float, digest: str = "") -> Documents:
     """Read the documents, hold a fraction of them out, shuffle the rest.
 
     `digest`, if given, is that of the data that a checkpoint was trained on. Raises InputError
     if the data cannot be read, have another digest, or have fewer documents than a batch.
     """
-    docs = microgpt.load_documents(source, say=lambda text: None)
+    docs = microgpt.load_documents(source, say=notice)
     found = microgpt.digest(docs)
     if digest and found != digest:
         raise InputError(
