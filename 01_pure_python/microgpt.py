@@ -39,6 +39,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, NamedTuple, get_args
 
+# Ctrl-C while a framework is imported ends the program without a traceback
+sys.excepthook = lambda kind, *rest: (
+    kind is KeyboardInterrupt or sys.__excepthook__(kind, *rest)
+)
+
 # C n_embd, H heads, D head_dim = C / H, V vocabulary, T tokens so far. A vector is a
 # list of Values, a matrix a list of rows: (out, in) has `out` rows of `in` numbers.
 

@@ -12,7 +12,7 @@ from microgpt import InputError
 import tyro
 from rich.table import Table
 
-from microgpt_lab.base import options
+from microgpt_lab.base import options, processes
 from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands import adding, checking, measuring, porting, running
 
@@ -71,8 +71,9 @@ def error_in(box: str) -> str:
 def main() -> None:
     """Run a command. Exit status 2, with one line, for an InputError."""
     try:
-        status = parse(sys.argv[1:]).run()
-        sys.stdout.flush()
+        with processes.ended_in_order():
+            status = parse(sys.argv[1:]).run()
+            sys.stdout.flush()
         sys.exit(status)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
@@ -81,6 +82,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
+    except processes.Ended as e:
+        sys.exit(e.status)
 
 
 if __name__ == "__main__":
