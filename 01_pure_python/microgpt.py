@@ -28,6 +28,7 @@ import os
 import platform
 import random
 import signal
+import threading
 import time
 import urllib.request
 from bisect import bisect
@@ -38,6 +39,11 @@ from operator import mul
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, NamedTuple, get_args
+
+# Ctrl-C while a framework is imported ends the program without a traceback
+sys.excepthook = lambda kind, *rest: (
+    kind is KeyboardInterrupt or sys.__excepthook__(kind, *rest)
+)
 
 # C n_embd, H heads, D head_dim = C / H, V vocabulary, T tokens so far. A vector is a
 # list of Values, a matrix a list of rows: (out, in) has `out` rows of `in` numbers.
@@ -474,6 +480,10 @@ class Config:
                 raise InputError(
                     f"{name} is {value}: it must lie in {option.low} … {option.high}"
                 )
+        choices = get_args(Config.__annotations__["schedule"])
+        if self.schedule not in choices:
+            known = " or ".join(choices)
+            raise InputError(f"schedule is {self.schedule!r}: it must be {known}")
         if self.n_embd % self.n_head:
             raise InputError(
                 f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}"
@@ -514,17 +524,10 @@ def load_documents(source="names", say=print):
         say(f"there is no {path}: taking makemore's names instead")
         source = "makemore"
     url = MAKEMORE if source == "makemore" else source
-    remote = url.startswith(("http://", "https://"))
-    if remote:
-        key = hashlib.sha256(url.encode()).hexdigest()[:16]
-        path = Path(__file__).resolve().with_name(".cache") / f"{key}.txt"
     try:
-        if remote and not path.exists():
-            say(f"downloading {url}")
-            raw = fetch(url)
-            parse(raw, source)  # check first, so that a bad download is not kept
-            save(path, raw)
-        return parse(path.read_bytes(), source)
+        if url.startswith(("http://", "https://")):
+            return load_url(url, source, say)
+        return parse(read_file(path), source)
     except (OSError, ValueError, http.client.HTTPException) as e:
         reason = " ".join(str(getattr(e, "strerror", 0) or e).split())  # one line
         raise InputError(
@@ -533,18 +536,80 @@ def load_documents(source="names", say=print):
         ) from None
 
 
+def load_url(url, source, say):
+    """The documents of a URL, which are kept so that the next run needs no network."""
+    key = hashlib.sha256(url.encode()).hexdigest()[:16]
+    path = Path(__file__).resolve().with_name(".cache") / f"{key}.txt"
+    try:
+        return parse(read_file(path), source)
+    except FileNotFoundError:
+        say(f"downloading {url}")
+    except (OSError, InputError):
+        say(f"{path} cannot be used: downloading {url} again")
+    raw = fetch(url)
+    docs = parse(raw, source)  # check first, so that a bad download is not kept
+    try:
+        save(path, raw)
+    except OSError as e:  # the next run downloads it again
+        say(f"not kept: cannot write {path}: {e.strerror or e}")
+    return docs
+
+
+def read_file(path, limit=2**28):
+    """All the bytes of a file. OSError for one that is too large or never ends."""
+    raw = bytearray()
+    with open(path, "rb") as file:
+        for chunk in iter(functools.partial(file.read, 2**20), b""):
+            raw += chunk
+            if len(raw) > limit:
+                raise OSError(f"over {limit:,} bytes")
+    return raw
+
+
+# What a file may begin with that is no text, and what to do about it.
+SIGNATURES = {
+    b"\x1f\x8b": "compressed by gzip: unpack it first",
+    b"PK\x03\x04": "a zip archive: unpack it first",
+    b"PAR1": "a Parquet table: write the column with the documents as a text file",
+    b"\xff\xfe": "UTF-16: save it as UTF-8",
+    b"\xfe\xff": "UTF-16: save it as UTF-8",
+    b"<!doctype html": "a web page: give the address of the text itself",
+    b"<html": "a web page: give the address of the text itself",
+}
+
+
+def decode(raw, source):
+    """The text of a file. Raises InputError, with the likely cause, if it is no text of
+    lines in UTF-8."""
+    start = raw[:99].lstrip().lower()
+    for signature, what in SIGNATURES.items():
+        if raw.startswith(signature) or start.startswith(signature):
+            raise InputError(f"data {source} is {what}")
+    if b"\0" in raw:
+        raise InputError(
+            f"data {source} is binary, or UTF-16: it must be text in UTF-8, one "
+            "document a line"
+        )
+    if b"\r" in raw and b"\n" not in raw:
+        raise InputError(
+            f"data {source} has carriage returns and no newline: end each line with a "
+            "newline"
+        )
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        byte = raw[e.start : e.start + 1]
+        raise InputError(
+            f"data {source} is not UTF-8 text: byte {e.start} is 0x{byte.hex()}, in "
+            f"Windows-1252 {byte.decode('cp1252', 'replace')!r}: save it as UTF-8"
+        ) from None
+
+
 def parse(raw, source):
     """The lines that are not empty. Raises InputError if they cannot be trained on."""
-    try:
-        docs = [line.strip() for line in raw.decode("utf-8-sig").split("\n")]
-    except UnicodeDecodeError as e:
-        raise InputError(f"data {source} is not UTF-8 text: byte {e.start}") from None
+    docs = [line.strip() for line in decode(raw, source).split("\n")]
     docs = [doc for doc in docs if doc]
     letters = set("".join(docs))
-    if "\0" in letters:
-        raise InputError(
-            f"data {source} is binary: it must be text, one document a line"
-        )
     if len(docs) < 2 or len(letters) < 2:
         found = f"{len(docs)} document(s) with {len(letters)} different letter(s)"
         raise InputError(f"data {source} has {found}: it takes at least 2 of each")
@@ -556,7 +621,27 @@ def parse(raw, source):
 
 
 def fetch(url, seconds=60, limit=2**26):
-    """All the bytes of a URL, or an OSError that says why not."""
+    """All the bytes of a URL, or an exception that says why not. A thread downloads, so
+    that it can be left behind whatever the server does."""
+    found = []
+
+    def download():
+        try:
+            found.append(read_url(url, seconds, limit))
+        except Exception as e:
+            found.append(e)
+
+    thread = threading.Thread(target=download, daemon=True)
+    thread.start()
+    thread.join(seconds + 1)
+    if not found:
+        raise OSError(f"over {seconds} seconds")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def read_url(url, seconds, limit):
     deadline, raw = time.monotonic() + seconds, bytearray()
     with urllib.request.urlopen(url, timeout=min(10, seconds)) as reply:
         for chunk in iter(functools.partial(reply.read1, 2**16), b""):

@@ -1,8 +1,10 @@
 """Documents: read as S1.1 says, downloaded whole or not at all, kept only if right."""
 
 import functools
+import gzip
 import hashlib
 import http.server
+import os
 import re
 import socket
 import subprocess
@@ -52,8 +54,15 @@ REFUSED = {  # what a file may hold, and what the refusal must say
     b"ann\n": "1 document",
     b"a\na\naa\n": "1 different letter",
     b"ann\nb\0b\n": "binary",
-    b"ann\nzo\xe9\n": "UTF-8",
-    "ann\nbob\n".encode("utf-16"): "UTF-8",
+    b"ann\nzo\xe9\n": "not UTF-8 text: byte 6 is 0xe9, in Windows-1252 'é'",
+    "ann\nbob\n".encode("utf-16"): "UTF-16: save it as UTF-8",
+    "ann\nbob\n".encode("utf-16-be"): "binary, or UTF-16",
+    b"ann\rbob\rcy": "carriage returns and no newline",
+    gzip.compress(b"ann\nbob\n"): "compressed by gzip",
+    b"PAR1\x15\x04": "Parquet",
+    b"PK\x03\x04ann\nbob": "zip archive",
+    b"\n<!DOCTYPE html>\n<title>Sign in</title>\n": "web page",
+    b"<HTML>\n<title>Sign in</title>\n": "web page",
 }
 
 
@@ -133,6 +142,14 @@ class Site(http.server.BaseHTTPRequestHandler):
         for _ in range(120):
             self.wfile.write(b"a\n")
             self.server.closing.wait(0.05)
+
+    def dripping_headers(self):
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not self.server.closing.wait(0.05):
+            self.wfile.write(b"x")
+
+    def login(self):
+        self.send(b"<!doctype html>\n<title>Sign in</title>\n<p>Sign in\n")
 
     def too_large(self):
         self.send(b"ab\n" * 400_000)
@@ -228,6 +245,8 @@ def test_each_address_is_kept_by_itself(site, tmp_path):
         "stalled": "timed out",
         "silent": "timed out",
         "dripping": "1 seconds",
+        "dripping_headers": "over 1 seconds",
+        "login": "web page",
         "too_large": "1,000,000 bytes",
         "cut_off": "cut off after 11 bytes",
         "cut_off_in_a_chunk": "IncompleteRead",
@@ -340,8 +359,35 @@ def test_other_names_than_makemores_are_refused_and_not_kept(site, tmp_path, mon
     assert_refused("makemore", f"SHA-256 {got}, not {want}", tmp_path)
 
 
-def test_a_cache_that_someone_changed_is_noticed(makemore, tmp_path):
+@pytest.mark.parametrize("damage", [b"ann\nbob\n", b"", b"\0\1", None])
+def test_a_damaged_cache_is_said_and_downloaded_again(damage, makemore, site, tmp_path):
     load_documents("makemore")
     (kept,) = files(tmp_path)
-    kept.write_bytes(b"ann\nbob\n")
-    assert_refused("makemore", "SHA-256", tmp_path)
+    if damage is None:  # a folder in its place cannot be read, nor be replaced
+        kept.unlink()
+        kept.mkdir()
+    else:
+        kept.write_bytes(damage)
+    said = []
+    assert load_documents("makemore", said.append) == DOCS
+    assert str(kept) in said[0]
+    assert "again" in said[0]
+    assert site.hits == ["/good"] * 2
+    if damage is None:
+        assert f"not kept: cannot write {kept}" in said[1]
+    else:
+        assert kept.read_bytes() == NAMES
+
+
+def test_where_nothing_can_be_kept_documents_are_downloaded_each_time(site, tmp_path):
+    (tmp_path / ".cache").write_text("a file where the folder should be")
+    said, url = [], f"{site.url}/good"
+    for _ in range(2):
+        assert load_documents(url, said.append) == DOCS
+    assert [text.split(":")[0] for text in said].count("not kept") == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero")
+def test_a_path_that_never_ends_is_refused():
+    with pytest.raises(InputError, match=r"cannot read data '/dev/zero' .over 268,435,456 bytes"):
+        load_documents("/dev/zero")

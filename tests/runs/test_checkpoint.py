@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import math
 import random
 import struct
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import microgpt
 from microgpt import Config, InputError
@@ -166,6 +167,7 @@ def test_other_files_are_refused(path, tmp_path):
 
 
 NAN = np.full((4, 4), np.nan)
+NUMBERS = asdict(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -180,22 +182,52 @@ NAN = np.full((4, 4), np.nan)
         ({"wte": np.zeros((4, 4), np.int32)}, {}, "must be float32 or float64"),
         ({}, {"format": "microgpt-checkpoint/2"}, "format 2, this microgpt reads up to 1"),
         ({}, {"format": "microgpt-weights/1"}, "is a microgpt-weights"),
-        ({}, {"format": "microgpt-checkpoint/x"}, "damaged"),
+        ({}, {"format": "microgpt-checkpoint/x"}, "has format x"),
+        ({}, {"format": 1}, "format is 1: it must be a text"),
         ({}, {"step": 31}, "the recipe has 30 steps"),
-        ({}, {"step": "many"}, "damaged"),
-        ({}, {"letters": None}, "damaged"),
+        ({}, {"step": "many"}, 'step is "many": it must be a whole number'),
+        ({}, {"step": -1}, "step is -1: it must be a whole number >= 0"),
+        ({}, {"step": True}, "step is true: it must be a whole number"),
+        ({}, {"step": 10**400}, "step is 1000000000"),
+        ({}, {"complete": 1}, "complete is 1: it must be true or false"),
+        ({}, {"held_out": math.inf}, "is not JSON"),
+        ({}, {"held_out": 1}, "held_out is 1: it must be a number < 1.0"),
+        ({}, {"held_out": False}, "held_out is false: it must be a number"),
+        ({}, {"digest": "0"}, 'digest is "0"'),
+        ({}, {"options": {"x": []}}, "options[...]"),
+        ({}, {"unknown": 1}, "there is no key unknown"),
+        ({}, {"letters": None}, "letters is missing"),
+        ({}, {"letters": "cba"}, 'letters is "cba": each must stand once, in sorted order'),
+        ({}, {"letters": "abb"}, 'letters is "abb": each must stand once'),
+        ({}, {"letters": ["a", "b", "c"]}, "letters is a list of 3: it must be a text"),
         ({}, {"letters": "abcd"}, "wte has shape (4, 4), its recipe makes it (5, 4)"),
-        ({}, {"config": {"n_embd": 4}}, "has shape"),
-        ({}, {"config": {"n_embd": 5}}, "not a multiple"),
-        ({}, {"config": {"n_embed": 4}}, "damaged"),
-        ({}, {"config": None}, "damaged"),
-        ({}, {"rng": [3, [1, 2, 3], None]}, "damaged"),
-        ({}, {"rng": "x"}, "damaged"),
+        ({}, {"config": {"n_embd": 4}}, "config.n_head is missing"),
+        ({}, {"config": NUMBERS | {"n_embd": 5}}, "not a multiple"),
+        ({}, {"config": NUMBERS | {"n_embd": 8}}, "has shape"),
+        ({}, {"config": NUMBERS | {"n_embd": True}}, "config.n_embd is true"),
+        ({}, {"config": NUMBERS | {"n_embed": 4}}, "there is no key config.n_embed"),
+        ({}, {"config": NUMBERS | {"steps": 1e9}}, "config.steps is 1000000000.0"),
+        ({}, {"config": NUMBERS | {"learning_rate": 11}}, "it must be a number <= 10.0"),
+        ({}, {"config": NUMBERS | {"schedule": "step"}}, "schedule is 'step'"),
+        ({}, {"config": None}, "config is missing"),
+        ({}, {"rng": [3, [1, 2, 3], None]}, "rng[1] is a list of 3"),
+        ({}, {"rng": [3, [-1] * 625, None]}, "rng[1][0] is -1"),
+        ({}, {"rng": [3, [1] * 625, True]}, "rng[2] is true"),
+        ({}, {"rng": [2**70, [1] * 625, None]}, "rng is no state"),
+        ({}, {"rng": [3, [700] * 625, None]}, "rng is no state"),
+        ({}, {"rng": "x"}, 'rng is "x": it must be a list'),
     ],
 )
 def test_what_does_not_fit_is_named(path, tensors, metadata, says):
     edit(path, tensors, metadata)
     assert says in refusal(path)
+
+
+def test_metadata_that_are_nested_too_deep_are_one_line(path):
+    named, depth = safetensors.numpy.load(path.read_bytes()), 50_000
+    for text in ("[" * depth, '{"format": ' * depth, "[" * depth + "]" * depth):
+        path.write_bytes(safetensors.numpy.save(named, {"microgpt": text}))
+        assert "\n" not in refusal(path)
 
 
 # ---------------------------------------------------------------- Writing

@@ -193,3 +193,29 @@ def name_from(text: str) -> str:
 def cut(text: str, length: int) -> str:
     """The beginning of a text: at most so many bytes of UTF-8, and whole characters."""
     return text.encode(errors="replace")[:length].decode(errors="ignore")
+
+
+# ---------------------------------------------------------------- Reading
+
+
+def read(path: Path, most: int = 2**28) -> bytes:
+    """All bytes of a file. Raises InputError for more than `most` bytes, because a path such as
+    /dev/zero never ends."""
+    raw = bytearray()
+    with failing_plainly(path, "read"), open(path, "rb") as file:
+        while len(raw) <= most and (piece := file.read(2**20)):
+            raw += piece
+    if len(raw) > most:
+        raise InputError(f"cannot read {str(path)!r}: it has more than {most:,} bytes")
+    return bytes(raw)
+
+
+def read_text(path: Path) -> str:
+    """A file of UTF-8 text. Raises InputError."""
+    raw = read(path)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as e:
+        raise InputError(
+            f"cannot read {str(path)!r}: it is not UTF-8 text: byte {e.start}"
+        ) from None

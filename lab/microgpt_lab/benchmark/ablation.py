@@ -2,16 +2,18 @@
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from microgpt import InputError
+
 from rich.console import Console
 from rich.table import Table
 
+from microgpt_lab.base import processes
 from microgpt_lab.base.versions import REFERENCE, ROOT, edited, pick
 
 FILE = ROOT / "spec" / "ablation.toml"
@@ -69,9 +71,10 @@ def measure_programs(rounds: int, steps: int) -> list[TimedProgram]:
                 (Path(folder) / "microgpt.py").write_text(text)
                 code = TIMING_PROGRAM.format(data=str(ROOT / "data" / "names.txt"), steps=steps)
                 command = [sys.executable, "-c", code]
-                done = subprocess.run(
-                    command, cwd=folder, capture_output=True, text=True, check=True
-                )
+                done = processes.run(command, cwd=folder)
+                if done.returncode:
+                    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                    raise InputError(f"01 {name} ended with: {last}")
                 times, losses[name] = json.loads(done.stdout)
                 seconds[name] += times[len(times) // 5 :]  # the first fifth is a warm-up
     return [TimedProgram(name, seconds[name], losses[name]) for name in programs]

@@ -10,7 +10,6 @@ the model and nothing else, at full speed.
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,8 @@ from functools import partial
 from typing import Any
 
 from microgpt import Config, InputError, shapes
+
+from microgpt_lab.base import processes
 
 BYTES = {"float32": 4, "float64": 8}  # of one number
 # The environment variables that set the number of threads, one for each library.
@@ -106,7 +107,7 @@ def calibrate() -> dict[str, Any]:
     # On some processors with AVX-512, OpenBLAS chooses a kernel for narrower vectors. So measure
     # a second time with the AVX-512 kernel; that process fails on processors without AVX-512.
     for environment in (one_thread, {**one_thread, "OPENBLAS_CORETYPE": "SkylakeX"}):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = processes.run(command, env=environment)
         if not done.returncode:
             found.append(json.loads(done.stdout))
     if not found:

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from microgpt_lab.base import processes
 from microgpt_lab.benchmark import lower_bound
 from microgpt_lab.benchmark.setups import Setup
 
@@ -30,11 +31,11 @@ class WorkerProcess:
     """A process of `microgpt_lab.benchmark.worker`. Takes one request at a time and answers it."""
 
     def __init__(self, setup: Setup) -> None:
-        self.name, self.err = setup.name, tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.name, self.err = setup.name, tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         environment = setup.version.environment
         threads = str(setup.settings["threads"])
         environment |= dict.fromkeys(lower_bound.THREAD_VARIABLES, threads)
-        self.process = subprocess.Popen(
+        self.process = processes.start(
             [
                 sys.executable, "-m", "microgpt_lab.benchmark.worker",
                 setup.version.name, repr(time.time()),
@@ -65,11 +66,9 @@ class WorkerProcess:
         assert self.process.stdout
         with suppress(OSError):  # a request that was not read yet
             self.process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(0 if self.timed_out else CLOSING)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        processes.stop(self.process)
         self.process.stdout.close()
         self.err.close()
 

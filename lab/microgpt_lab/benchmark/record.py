@@ -13,8 +13,9 @@ from typing import Any
 
 from microgpt import InputError
 
-from microgpt_lab.base import files, json_text
+from microgpt_lab.base import files, json_text, schema
 from microgpt_lab.base.versions import Version
+from microgpt_lab.benchmark import record_schema
 from microgpt_lab.benchmark.sweeps import OVER_BUDGET
 from microgpt_lab.runs import run_folder
 
@@ -27,11 +28,10 @@ Record = Mapping[str, Any]
 
 def read_record(path: Path) -> dict[str, Any]:
     """A record from a file. Raises InputError."""
+    raw = files.read(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise InputError(f"cannot read {str(path)!r}: {e.strerror or e}") from None
-    except ValueError:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
         raise InputError(f"{str(path)!r} is not JSON: it must be a bench.json") from None
     kind = found.get("format") if isinstance(found, dict) else None
     if kind == "microgpt-bench/1":
@@ -40,8 +40,9 @@ def read_record(path: Path) -> dict[str, Any]:
             f"measure again for one in {FORMAT!r}"
         )
     if kind != FORMAT:
-        said = f"its format is {kind!r}" if kind else "it has no format"
+        said = f"its format is {schema.shorten(kind)}" if kind else "it has no format"
         raise InputError(f"{str(path)!r} is no benchmark record: {said}, not {FORMAT!r}")
+    record_schema.check(raw, str(path))
     return dict(found)
 
 

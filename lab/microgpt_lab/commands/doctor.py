@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from microgpt_lab.base import machine, options, versions
+from microgpt_lab.base import machine, options, processes, versions
 from microgpt_lab.base.versions import ROOT, Version, pick
 
 LIBRARIES = ("numpy", "rich", "tyro", "safetensors", "matplotlib")
@@ -48,7 +48,7 @@ def try_version(version: Version) -> VersionReport:
         return VersionReport(version, {}, {"": version.missing})
     command = [sys.executable, "-m", "microgpt_lab.commands.doctor", version.name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        done = processes.run(command, timeout=TIMEOUT, env=version.environment)
         works, fails = json.loads(done.stdout.splitlines()[-1])
         return VersionReport(version, works, fails)
     except subprocess.TimeoutExpired:

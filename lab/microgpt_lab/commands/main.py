@@ -11,7 +11,7 @@ from microgpt import InputError, visible
 import tyro
 from rich.table import Table
 
-from microgpt_lab.base import options, terminal
+from microgpt_lab.base import options, processes, terminal
 from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands import adding, checking, measuring, porting, running
 from microgpt_lab.commands.arguments import refuse_empty
@@ -72,12 +72,15 @@ def error_in(box: str) -> str:
 def status_of(arguments: list[str]) -> int:
     """Run a command -> the exit status: 2, with one line, for an InputError."""
     try:
-        return int(parse(arguments).run())
+        with processes.ended_in_order():
+            return int(parse(arguments).run())
     except InputError as e:
         print(f"error: {visible(e)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except processes.Ended as e:
+        return e.status
     except SystemExit as e:  # --help
         return e.code if isinstance(e.code, int) else 0
 

@@ -8,21 +8,23 @@ the data, and which version wrote it. Everything read is validated before use.
 
 import json
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import microgpt
-from microgpt import Config, InputError, Snapshot
+from microgpt import OPTIONS, Config, InputError, Snapshot
 
+import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from microgpt_lab.base import files
+from microgpt_lab.base import files, schema
 
 FORMAT = "microgpt-checkpoint"
 FORMAT_VERSION = 1  # a newer format is refused
+MOST = 2**32  # bytes of a file
 PREFIXES = {"weights": "", "first_moment": "first_moment.", "second_moment": "second_moment."}
 
 
@@ -125,13 +127,55 @@ def first_not_finite(named: dict[str, np.ndarray]) -> str:
     return ""
 
 
+# ---------------------------------------------------------------- The metadata
+
+
+class Format(msgspec.Struct, frozen=True):
+    """What is read first: it says whether the other keys are known."""
+
+    format: str
+
+
+def numbers_schema() -> Any:
+    """Every number of a recipe, with its limits."""
+    keys = []
+    for f in fields(Config):
+        low, high = OPTIONS[f.name].low, OPTIONS[f.name].high
+        limits = msgspec.Meta(ge=low, le=high) if f.type in (int, float) else msgspec.Meta()
+        keys.append((f.name, Annotated[str if get_args(f.type) else f.type, limits]))
+    return msgspec.defstruct("Numbers", keys, bases=(schema.Schema,), frozen=True)
+
+
+Numbers: Any = numbers_schema()
+Word = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Words = Annotated[list[Word], msgspec.Meta(min_length=625, max_length=625)]
+
+
+class Metadata(schema.Schema, frozen=True):
+    """All keys of the metadata. `assemble` checks what two of them say together."""
+
+    format: str
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    version: str
+    about: str
+    options: dict[str, bool | int | float | str]
+    complete: bool
+    recipe: str
+    config: Numbers
+    seed: int
+    data: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    letters: Annotated[str, msgspec.Meta(min_length=1)]
+    held_out: Annotated[float, msgspec.Meta(ge=0, lt=1)]
+    rng: tuple[int, Words, float | None]
+
+
 # ---------------------------------------------------------------- Reading
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read and validate a file. Raises InputError with one line for whatever is wrong with it."""
-    with files.failing_plainly(path, "read"):
-        raw = path.read_bytes()
+    raw = files.read(path, MOST)
     try:
         named = {name: np.array(x) for name, x in safetensors.numpy.load(raw).items()}
         header = json.loads(raw[8 : 8 + header_length(raw)]).get("__metadata__", {})
@@ -146,9 +190,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return from_text(path, header["microgpt"], named)
     except InputError as e:
         raise InputError(str(e) if str(path) in str(e) else f"{path}: {e}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        what = f"{type(e).__name__}: {e}"
-        raise InputError(f"{path} is damaged: its metadata cannot be read ({what})") from None
 
 
 def header_length(raw: bytes) -> int:
@@ -171,44 +212,46 @@ def is_cut_short(raw: bytes) -> bool:
 
 def from_text(path: Path, text: str, named: dict[str, np.ndarray]) -> Checkpoint:
     """A checkpoint from its metadata and tensors, after a check of the format's version."""
-    record = json.loads(text)
-    kind, _, number = record["format"].partition("/")
+    raw, where = text.encode(), f"{path}, metadata"
+    kind, _, number = schema.decode(raw, Format, where).format.partition("/")
+    kind, number = (schema.shorten(text).strip('"') for text in (kind, number))
     if kind != FORMAT:
         raise InputError(f"{path} is a {kind}, not a {FORMAT}")
-    if int(number) > FORMAT_VERSION:
+    if number != str(FORMAT_VERSION):
         raise InputError(
             f"{path} has format {number}, this microgpt reads up to {FORMAT_VERSION}: update it"
         )
-    return assemble(record, named)
+    return assemble(schema.decode(raw, Metadata, where), named)
 
 
-def assemble(record: dict[str, Any], named: dict[str, np.ndarray]) -> Checkpoint:
+def assemble(record: Metadata, named: dict[str, np.ndarray]) -> Checkpoint:
     """A checkpoint from its metadata and tensors. Raises InputError if they contradict each
-    other, and KeyError, TypeError or ValueError if an entry is missing or of a wrong type."""
+    other."""
+    config = Config(**msgspec.structs.asdict(record.config))
+    letters = record.letters
+    if list(letters) != sorted(set(letters)):
+        said = schema.shorten(letters)
+        raise InputError(f"letters is {said}: each must stand once, in sorted order")
     plan = RunPlan(
-        record["recipe"],
-        Config(**record["config"]),
-        int(record["seed"]),
-        str(record["data"]),
-        str(record["digest"]),
-        str(record["letters"]),
-        float(record["held_out"]),
+        record.recipe, config, record.seed, record.data, record.digest, letters, record.held_out
     )
-    step, complete = int(record["step"]), bool(record["complete"])
-    if not 0 <= step <= plan.config.steps:
-        raise InputError(f"step is {step}: the recipe has {plan.config.steps} steps")
-    refuse_misfits(plan, named, complete)
-    version, internal, gauss = record["rng"]
+    if record.step > config.steps:
+        raise InputError(f"step is {record.step}: the recipe has {config.steps} steps")
+    refuse_misfits(plan, named, record.complete)
+    version, internal, gauss = record.rng
     checkpoint = Checkpoint(
         plan,
-        snapshot_of(plan, named, complete, step),
+        snapshot_of(plan, named, record.complete, record.step),
         (version, tuple(internal), gauss),
-        str(record["version"]),
-        str(record["about"]),
-        dict(record["options"]),
-        complete,
+        record.version,
+        record.about,
+        record.options,
+        record.complete,
     )
-    checkpoint.stream()  # raises if this is not a state of random.Random
+    try:
+        checkpoint.stream()
+    except ValueError as e:
+        raise InputError(f"rng is no state of random.Random: {e}") from None
     return checkpoint
 
 

@@ -16,7 +16,7 @@ from microgpt import Config, InputError
 from rich.console import Console
 from rich.table import Table
 
-from microgpt_lab.base import files, json_text, machine
+from microgpt_lab.base import files, json_text, machine, processes
 from microgpt_lab.base.lines import code_lines_of as code_lines_of
 from microgpt_lab.base.terminal import side_by_side
 from microgpt_lab.base.versions import Version, pick
@@ -61,21 +61,17 @@ def train_in_process(row: ComparisonRow, request: dict[str, Any], console: Conso
     command = [sys.executable, "-m", "microgpt_lab.runs.worker", asked.to_json()]
     steps = request["config"]["steps"]
     with (
-        tempfile.TemporaryFile("w+") as err,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
         console.status(f"{row.name}: starting") as status,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True) as worker,
+        processes.started(command, stdout=subprocess.PIPE, stderr=err, text=True) as worker,
     ):
-        try:
-            assert worker.stdout
-            for line in worker.stdout:
-                message = json.loads(line)
-                if "step" in message:
-                    status.update(f"{row.name}: step {message['step']:,} of {steps:,}")
-                row.reason = message.get("error", row.reason)
-                row.result = Result(**message["result"]) if "result" in message else None
-        except BaseException:
-            worker.kill()
-            raise
+        assert worker.stdout
+        for line in worker.stdout:
+            message = json.loads(line)
+            if "step" in message:
+                status.update(f"{row.name}: step {message['step']:,} of {steps:,}")
+            row.reason = message.get("error", row.reason)
+            row.result = Result(**message["result"]) if "result" in message else None
         if worker.wait() and not row.reason:
             err.seek(0)
             lines = err.read().strip().splitlines() or [f"status {worker.returncode}"]

@@ -9,6 +9,7 @@ has the letters of all documents, held out or not.
 import hashlib
 import math
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,11 @@ def can_be_read_again(source: str) -> bool:
     )
 
 
+def notice(text: str) -> None:
+    """Say where the documents come from, where that is not what was asked for."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def prepare(
     config: Config, source: str, seed: int, fraction: float, digest: str = "", letters: str = ""
 ) -> Documents:
@@ -68,7 +74,7 @@ def prepare(
     that its model has tokens for. Raises InputError if the data cannot be read, have another
     digest, other letters, or fewer documents than a batch.
     """
-    docs = microgpt.load_documents(source, say=lambda text: None)
+    docs = microgpt.load_documents(source, say=notice)
     found = microgpt.digest(docs)
     if digest and found != digest:
         raise InputError(

@@ -31,7 +31,7 @@ from typing import Any
 from microgpt import InputError
 
 from microgpt_lab.base import files
-from microgpt_lab.runs import checkpoints
+from microgpt_lab.runs import checkpoints, log_schema
 from microgpt_lab.runs.checkpoints import Checkpoint
 
 try:
@@ -176,11 +176,9 @@ def log_lines(path: Path, until: int | None = None) -> Iterable[tuple[bytes, dic
 def record_of(line: bytes) -> dict[str, Any] | None:
     """The record in a whole line of the log; None if there is none."""
     try:
-        record = json.loads(line) if line.endswith(b"\n") else None
+        return log_schema.parse(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
-    well = isinstance(record, dict) and type(record.get("step")) is int
-    return record if well else None
 
 
 def repair_log(path: Path, step: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import microgpt
 from microgpt import RECIPES
 
+from microgpt_lab.base import processes
 from microgpt_lab.base.versions import ROOT, Version, readable
 from microgpt_lab.verification.checks import Finding, compare, failure
 
@@ -54,9 +55,9 @@ def logged(version: Version) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         asked = ["--steps", str(STEPS), "--samples", str(NAMES), "--log", str(log)]
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, str(version.path), *asked],
-            capture_output=True, text=True, cwd=ROOT, env=version.with_variables, timeout=SECONDS,
+            cwd=ROOT, env=version.with_variables, timeout=SECONDS,
         )  # fmt: skip
         if done.returncode:
             raise OSError((done.stderr.strip().splitlines() or ["no message"])[-1])

@@ -6,13 +6,13 @@ goes to standard error.
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from microgpt import InputError
 
+from microgpt_lab.base import processes
 from microgpt_lab.base.versions import ROOT, Version
 
 # JAX compiles for each size anew, and the checks have many sizes: it is asked to compile quickly,
@@ -24,9 +24,7 @@ def run_module(version: Version, module: str, *arguments: str) -> tuple[list[Any
     """Run a module of the lab for one version -> (its JSON values, the last line of its
     errors or else its status)."""
     command = [sys.executable, "-m", module, version.name, *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=version.with_variables | QUICKLY
-    )
+    done = processes.run(command, cwd=ROOT, env=version.with_variables | QUICKLY)
     whole_lines = done.stdout.split("\n")[:-1]  # a process that was killed may end inside one
     errors = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
     return [json.loads(line) for line in whole_lines], errors[-1]
@@ -34,7 +32,7 @@ def run_module(version: Version, module: str, *arguments: str) -> tuple[list[Any
 
 def serve(values: Callable[..., Iterator[Any]]) -> None:
     """In the process itself: write what `values(*arguments)` yields, a JSON value a line."""
-    with os.fdopen(os.dup(1), "w") as output:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         os.dup2(2, 1)
         try:
             for value in values(*sys.argv[1:]):

@@ -9,13 +9,11 @@ edit is *killed* if one of them fails.
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from microgpt import InputError
 
 from rich.console import Console
 
+from microgpt_lab.base import processes
 from microgpt_lab.base.versions import ROOT, edited
 from microgpt_lab.verification import lab_driver, output
 from microgpt_lab.verification.mutants import FOLDER, tables_of
@@ -164,18 +163,15 @@ def drive(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, int, float, s
     alone = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment = os.environ | threads | alone
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=environment, start_new_session=True) as driver:
+    with processes.started(command, **pipes, env=environment) as driver:
         assert driver.stdin
         assert driver.stdout
-        try:
-            driver.stdin.write(json.dumps(tasks))
-            driver.stdin.close()
-            for line in driver.stdout:
-                number, status, seconds, said = json.loads(line)
-                yield number, status, seconds, said
-        finally:
-            with suppress(ProcessLookupError):  # after Ctrl-C no test goes on alone
-                os.killpg(driver.pid, signal.SIGTERM)
+        driver.stdin.write(json.dumps(tasks))
+        driver.stdin.close()
+        for line in driver.stdout:
+            number, status, seconds, said = json.loads(line)
+            yield number, status, seconds, said
+        driver.wait()
     if driver.returncode > 0:
         raise InputError(f"the tests could not be run: {lab_driver.__file__} has ended")
 

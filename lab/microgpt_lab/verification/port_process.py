@@ -4,7 +4,6 @@ A port may hang, crash, print without end, close its input early, or leave a pro
 that keeps its output open. Each ends in a result with one line that says so.
 """
 
-import ctypes
 import os
 import shlex
 import signal
@@ -13,13 +12,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from microgpt import InputError
+
+from microgpt_lab.base import processes
 
 MOST = 100_000_000  # bytes of an answer: several times what the largest case asks for
 KEPT = 65_536  # bytes of standard error that are kept: the last ones
@@ -64,15 +64,9 @@ def start(command: str, mark: str) -> subprocess.Popen[bytes]:
         if not words:
             raise InputError(f"--program is {command!r}: give the command that starts the port")
         pipe = subprocess.PIPE
-        return subprocess.Popen(
-            words,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            bufsize=0,
-            env=os.environ | dict([mark.split("=")]),
-            start_new_session=True,
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+        environment = os.environ | dict([mark.split("=")])
+        return processes.start(
+            words, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=environment
         )
     except (OSError, ValueError, subprocess.SubprocessError) as e:
         why = getattr(e, "strerror", None) or e
@@ -102,12 +96,7 @@ def wait(process: subprocess.Popen[bytes], output: "Reader", timeout: float) -> 
 
 def stop(process: subprocess.Popen[bytes], mark: str) -> None:
     """Kill the program and what it has started, if any of that still runs."""
-    if os.name == "posix":
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
+    processes.stop(process)
     while left := marked(mark):  # what has left the process group
         for number in left:
             with suppress(ProcessLookupError, PermissionError):
@@ -180,35 +169,3 @@ class Writer(threading.Thread):
         with suppress(OSError), self.pipe:  # a broken pipe: the program reads no further
             while left:
                 left = left[self.pipe.write(left) :]
-
-
-# ---------------------------------------------------------------- If verify itself is ended
-
-
-LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """In the new process: ask Linux to kill it when the process that started it ends."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@contextmanager
-def ended_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP end verify as Ctrl-C does: the port is stopped first. The exit status
-    is 128 plus the signal's number, as in a shell."""
-
-    def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [signal.SIGTERM, signal.SIGHUP] if os.name == "posix" else [signal.SIGTERM]
-    before = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

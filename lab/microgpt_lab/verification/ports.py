@@ -35,11 +35,10 @@ def run_program(
     if not cases:
         raise InputError("there is no case to verify with: microgpt vectors makes them")
     replies = []
-    with port_process.ended_in_order():
-        for case in cases:
-            replies.append(judge_reply(ask_program(command, case, timeout)))
-            if first and replies[-1].failed:
-                break
+    for case in cases:
+        replies.append(judge_reply(ask_program(command, case, timeout)))
+        if first and replies[-1].failed:
+            break
     return replies
 
 

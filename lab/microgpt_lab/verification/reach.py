@@ -6,7 +6,6 @@ that is not here, a message, the command line. A statement without a reason is a
 
 import ast
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from microgpt import InputError
 
 from rich.console import Console
 
-from microgpt_lab.base import files, json_text
+from microgpt_lab.base import files, json_text, processes
 from microgpt_lab.base.versions import ROOT, Version, installed, pick
 from microgpt_lab.verification import output, reach_page, verified_page
 
@@ -58,9 +57,7 @@ def measure(version: Version) -> dict[str, Any]:
         ]  # fmt: skip
         for step in steps:
             command = [sys.executable, "-m", "coverage", *step]
-            done = subprocess.run(
-                command, capture_output=True, text=True, cwd=ROOT, env=version.with_variables
-            )
+            done = processes.run(command, cwd=ROOT, env=version.with_variables)
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 raise InputError(f"{version.name}: coverage failed: {last}")
