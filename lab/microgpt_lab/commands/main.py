@@ -14,10 +14,10 @@ from rich.table import Table
 
 from microgpt_lab.base import options
 from microgpt_lab.base.terminal import plain_console
-from microgpt_lab.commands import adding, checking, measuring, porting, running
+from microgpt_lab.commands import adding, checking, measuring, porting, running, site
 
 COMMANDS: dict[str, Any] = running.COMMANDS | checking.COMMANDS | measuring.COMMANDS
-COMMANDS |= adding.COMMANDS | porting.COMMANDS
+COMMANDS |= adding.COMMANDS | porting.COMMANDS | site.COMMANDS
 DEFAULT = "compare"  # what `microgpt` alone does
 
 

@@ -105,6 +105,15 @@ export class Random {
     return z * sigma;
   }
 
+  /** A stream that continues from such a state. */
+  static fromState([, numbers, spare]: [number, number[], number | null]): Random {
+    const random = new Random(0);
+    random.state.set(numbers.slice(0, N));
+    random.index = numbers[N]!;
+    random.spare = spare;
+    return random;
+  }
+
   /** Python's `getstate()`: the format's number, 624 words and the index, and gauss's spare. */
   getstate(): [number, number[], number | null] {
     return [3, [...this.state, this.index], this.spare];
