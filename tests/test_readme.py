@@ -15,7 +15,10 @@ README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted(
     path
     for path in ROOT.rglob("*.md")
-    if not any(part.startswith(".") or part == "runs" for part in path.relative_to(ROOT).parts)
+    if not any(
+        part.startswith(".") or part in ("runs", "node_modules")
+        for part in path.relative_to(ROOT).parts
+    )
 )
 NUMBERS = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
 NUMBERS += ["twelve", "thirteen", "fourteen", "fifteen", "sixteen"]

@@ -1,0 +1,25 @@
+// Everything that is computed, is computed here, outside the page's own thread.
+
+import { makeUp, read } from "./engine/reading.ts";
+
+const api = { read, makeUp };
+export type Api = typeof api;
+
+interface Call {
+  id: number;
+  name: keyof Api;
+  args: unknown[];
+}
+
+self.addEventListener("message", ({ data }: MessageEvent<Call>) => {
+  void answer(data);
+});
+
+async function answer({ id, name, args }: Call): Promise<void> {
+  try {
+    const call = api[name] as (...given: unknown[]) => unknown;
+    self.postMessage({ id, result: await call(...args) });
+  } catch (e) {
+    self.postMessage({ id, error: e instanceof Error ? e.message : String(e) });
+  }
+}

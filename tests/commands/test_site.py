@@ -1,0 +1,124 @@
+"""`microgpt site` builds the page, serves it on loopback only, and says what it lacks in a line."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from microgpt_lab.commands import site
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A connection to a server of a small page."""
+    (tmp_path / "index.html").write_text("<p>page</p>")
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "a.js").write_text("export {};")
+    monkeypatch.setattr(site, "DIST", tmp_path)
+    server = site.listen(0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    yield connection
+    connection.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def get(connection, path):
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    return reply, reply.read()
+
+
+def test_a_page_is_sent_with_the_security_policy(served):
+    reply, body = get(served, "/")
+    assert (reply.status, body) == (200, b"<p>page</p>")
+    policy = reply.getheader("Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; script-src 'self'")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert reply.getheader("X-Content-Type-Options") == "nosniff"
+
+
+def test_a_script_has_a_type_that_browsers_run(served):
+    reply, _ = get(served, "/assets/a.js")
+    assert reply.getheader("Content-Type") == "text/javascript"
+
+
+@pytest.mark.parametrize("path", ["/nothing.html", "/assets/", "/../pyproject.toml"])
+def test_what_is_not_in_the_page_is_not_sent(served, path):
+    assert get(served, path)[0].status == 404
+
+
+def test_it_listens_on_loopback_only():
+    server = site.listen(0)
+    assert server.server_address[0] == "127.0.0.1"
+    server.server_close()
+
+
+def test_a_port_that_is_taken_is_named(lab):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} cannot be used" in lab.refuses("site", "--port", str(port))
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_port_out_of_range_is_refused(lab, port):
+    assert f"port is {port}: it must lie in 0 … 65535" in lab.refuses("site", "--port", port)
+
+
+def test_without_node_it_says_how_to_get_it(lab, monkeypatch):
+    monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: None)
+    assert "uv sync --group site" in lab.refuses("site", "--build-only")
+
+
+def test_what_npm_says_is_shown_in_one_line(lab, monkeypatch, tmp_path):
+    """In a folder without scripts `npm run build` fails."""
+    (tmp_path / "package.json").write_text('{"name": "x", "version": "1.0.0"}')
+    (tmp_path / "package-lock.json").write_text("{}")
+    monkeypatch.setattr(site, "SITE", tmp_path)
+    monkeypatch.setattr(site, "installed", lambda: True)
+    said = lab.refuses("site", "--build-only")
+    assert "npm run build failed" in said
+    assert "Missing script" in said
+
+
+def test_packages_are_installed_again_when_the_lock_is_newer(tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "SITE", tmp_path)
+    lock, done = tmp_path / "package-lock.json", tmp_path / "node_modules" / ".package-lock.json"
+    lock.write_text("{}")
+    assert not site.installed()
+    done.parent.mkdir()
+    done.write_text("{}")
+    os.utime(lock, (1, 1))
+    assert site.installed()
+    os.utime(done, (0, 0))
+    assert not site.installed()
+
+
+def test_the_lock_is_exact_and_names_no_host():
+    lock = json.loads((site.SITE / "package-lock.json").read_text("utf-8"))
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert len(packages) > 100
+    for name, package in packages.items():
+        assert package["integrity"], name
+        assert "resolved" not in package, name
+    wanted = json.loads((site.SITE / "package.json").read_text("utf-8"))
+    versions = wanted["dependencies"] | wanted["devDependencies"]
+    assert all(version[0].isdigit() for version in versions.values())
+
+
+def test_the_numbers_that_the_page_shows_are_01s():
+    """Recipes, weights, losses and names, as 01 computes them now."""
+    done = subprocess.run(
+        [sys.executable, site.SITE / "tools" / "record.py", "--check"], capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
