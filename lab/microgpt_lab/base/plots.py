@@ -42,7 +42,7 @@ def kind_of(path: Path) -> str:
     """The format of a picture: its suffix. Raises InputError for an unknown one."""
     kind, known = path.suffix.lstrip(".").lower(), sorted(FigureCanvasBase.filetypes)
     if kind not in known:
-        raise InputError(f"cannot draw {path.name!r}: a picture ends in {', '.join(known)}")
+        raise InputError(f"cannot draw {str(path)!r}: a picture ends in {', '.join(known)}")
     return kind
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from microgpt import InputError
 
 from microgpt_lab.base import options
-from microgpt_lab.base.versions import Version, pick, readable
+from microgpt_lab.base.versions import Version, ensure_tree, pick, readable
 from microgpt_lab.benchmark import lower_bound
 
 
@@ -45,6 +45,7 @@ def setups(names: Sequence[str], dtype: str | None, device: str) -> list[Setup]:
     `dtype` None means float32 where a version has it. A setup that cannot run here has a reason.
     Raises InputError for an unknown version, dtype or device.
     """
+    ensure_tree()
     if device not in (known := devices()):
         raise InputError(f"no device {device!r}{options.hint(device, known)}")
     if dtype not in (None, *lower_bound.BYTES):

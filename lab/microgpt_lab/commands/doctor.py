@@ -179,7 +179,8 @@ def sign(well: bool) -> Text:
 
 def check(console: Console) -> int:
     """Print the whole report. -> exit status, 1 if something is missing"""
-    if show_report(surroundings(), try_all(), console):
+    tried = try_all() if versions.folders() else iter(())
+    if show_report(surroundings(), tried, console):
         console.print("\nEverything is installed and works.")
         return 0
     console.print("\nSomething is missing: uv sync --all-packages brings every framework.")

@@ -26,7 +26,7 @@ SUFFIXES = (".json", ".npz", ".safetensors")
 def export_checkpoint(checkpoint: Checkpoint, path: Path, moments: bool) -> None:
     """Write a new file in the format of its suffix. Raises InputError."""
     if path.suffix not in SUFFIXES:
-        raise InputError(f"cannot export to {path.name!r}: it must end in {', '.join(SUFFIXES)}")
+        raise InputError(f"cannot export to {str(path)!r}: it must end in {', '.join(SUFFIXES)}")
     if path.exists():
         raise InputError(f"{str(path)!r} exists: give another name")
     if moments and not checkpoint.complete:
