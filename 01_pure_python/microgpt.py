@@ -16,6 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - older ones lack what is imported
     sys.exit(2)
 
 import argparse
+import atexit
 import contextlib
 import functools
 import gc
@@ -27,7 +28,10 @@ import math
 import os
 import platform
 import random
+import shutil
 import signal
+import stat
+import tempfile
 import threading
 import time
 import urllib.request
@@ -40,10 +44,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, NamedTuple, get_args
 
-# Ctrl-C while a framework is imported ends the program without a traceback
-sys.excepthook = lambda kind, *rest: (
-    kind is KeyboardInterrupt or sys.__excepthook__(kind, *rest)
-)
+
+def show_uncaught(kind, error, trace):
+    """What a framework's import may raise: Ctrl-C, or a request that cannot work."""
+    if kind is InputError:
+        sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
+    if kind is not KeyboardInterrupt:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = show_uncaught
 
 # C n_embd, H heads, D head_dim = C / H, V vocabulary, T tokens so far. A vector is a
 # list of Values, a matrix a list of rows: (out, in) has `out` rows of `in` numbers.
@@ -651,6 +661,30 @@ def read_url(url, seconds, limit):
         if len(raw) != int(reply.headers.get("Content-Length") or len(raw)):
             raise OSError(f"cut off after {len(raw):,} bytes")
     return raw
+
+
+def private_folder(name):
+    """A folder for temporary files that nobody else can read or change. It is the same
+    one each time; where that is somebody else's, a new one."""
+    try:
+        folder, user = tempfile.gettempdir(), getattr(os, "getuid", lambda: "user")()
+        if os.name == "posix" and set(folder) & set('"$`\\'):
+            folder = "/tmp"  # a compiler is started by a shell, which reads these
+        path = Path(folder, f"microgpt-{user}-{name}")
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.lstat()
+        mine = stat.S_ISDIR(status.st_mode) and status.st_uid == user
+        if os.name == "nt" or (mine and not status.st_mode & 0o077):
+            return path
+    except FileExistsError:
+        pass
+    except OSError as e:
+        raise InputError(
+            f"no temporary folder can be written ({e.strerror or e}): set TMPDIR to one"
+        ) from None
+    path = Path(tempfile.mkdtemp(prefix="microgpt-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 def save(path, raw):

@@ -13,6 +13,8 @@ from typing import Literal
 import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")  # else a GPU may multiply in 10 bits
+# for the CPU, MLX keeps what g++ compiles in the temporary folder, under a fixed name
+os.environ["TMPDIR"] = str(microgpt.private_folder("mlx"))
 
 import mlx.core as mx
 import mlx.nn as nn

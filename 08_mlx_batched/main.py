@@ -7,7 +7,6 @@ import contextlib
 import functools
 import os
 import sys
-import tempfile
 from itertools import chain
 from shutil import which
 from types import SimpleNamespace
@@ -16,6 +15,8 @@ from typing import Literal
 import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")  # else a GPU may multiply in 10 bits
+# for the CPU, MLX keeps what g++ compiles in the temporary folder, under a fixed name
+os.environ["TMPDIR"] = str(microgpt.private_folder("mlx"))
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -230,11 +231,10 @@ def join_workers():
     """The group of workers that mlx.launch has started; without it, a group of 1."""
     world = mx.distributed.init()
     if world.rank():
-        # for the CPU, MLX keeps what g++ compiles in the temporary folder; each worker
-        # gets its own folder, so that none overwrites another one's files
-        folder = f"mlx-worker-{world.rank()}"
-        os.environ["TMPDIR"] = os.path.join(tempfile.gettempdir(), folder)
-        os.makedirs(os.environ["TMPDIR"], exist_ok=True)
+        # each worker compiles in its own folder: none overwrites another's files
+        folder = os.path.join(os.environ["TMPDIR"], f"worker-{world.rank()}")
+        os.makedirs(folder, exist_ok=True)
+        os.environ["TMPDIR"] = folder
     return world
 
 
@@ -323,7 +323,7 @@ def main():
     with contextlib.ExitStack() as stack:
         if not first:
             sys.argv += ["--log", os.devnull]
-            nowhere = stack.enter_context(open(os.devnull, "w"))
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
             stack.enter_context(contextlib.redirect_stderr(nowhere))
         microgpt.run(sys.modules[__name__], recipe="scaled")

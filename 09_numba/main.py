@@ -16,7 +16,14 @@ from typing import Literal
 
 import microgpt  # 01_pure_python/microgpt.py; "uv run python main.py" finds it
 
-import numba
+try:
+    import numba
+except ValueError as e:  # such as NUMBA_NUM_THREADS=0
+    raise microgpt.InputError(f"Numba's variables NUMBA_…: {e}") from None
+if numba.config.DISABLE_JIT:
+    raise microgpt.InputError(
+        "NUMBA_DISABLE_JIT is set: this version is compiled or nothing"
+    )
 import numpy as np
 import rows
 

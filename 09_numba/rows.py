@@ -25,9 +25,12 @@ import hashlib
 import math
 import operator
 import os
+import tempfile
 from itertools import product
 from pathlib import Path
 from types import CodeType
+
+import microgpt
 
 import numba
 from llvmlite import ir
@@ -612,6 +615,11 @@ def set_cache_folder(frame):
     kept = name + fingerprint(frame.f_code) + Path(__file__).read_text(encoding="utf-8")
     folder = os.environ.get("NUMBA_CACHE_DIR", path.resolve().with_name(".cache"))
     digest = hashlib.sha256(kept.encode()).hexdigest()[:16]
+    try:
+        os.makedirs(os.path.join(folder, digest), exist_ok=True)
+        tempfile.TemporaryFile(dir=os.path.join(folder, digest)).close()
+    except OSError:  # it cannot be written
+        folder = microgpt.private_folder("numba")
     numba.config.CACHE_DIR = os.path.join(folder, digest)
 
 

@@ -420,7 +420,7 @@ def restore(state, folder, step, identity):
     place = checkpoint_folder(folder, step)
     history = {"losses": torch.empty(step, dtype=torch.float64)}
     try:
-        found = json.loads((place / "run.json").read_text())
+        found = json.loads((place / "run.json").read_text("utf-8"))
         for what, want in identity.items():
             if found[what] != want:
                 raise microgpt.InputError(
@@ -484,7 +484,7 @@ def main():
     try:
         with contextlib.ExitStack() as undo:
             if not first:
-                nowhere = undo.enter_context(open(os.devnull, "w"))
+                nowhere = undo.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 undo.enter_context(contextlib.redirect_stdout(nowhere))
             given = arguments()
             vars(me).update(vars(workers.read_environment()))

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import re
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,10 +59,9 @@ class Version:
     @property
     def environment(self) -> dict[str, str]:
         """The environment for a process of this version. It has its own temporary folder, so that
-        a framework that caches compiled code never reads a file that another process is writing."""
-        folder = Path(tempfile.gettempdir()) / f"microgpt-{self.name}"
-        folder.mkdir(exist_ok=True)
-        return os.environ | {"TMPDIR": str(folder)}
+        a framework that caches compiled code never reads a file that another process, or another
+        person, is writing."""
+        return os.environ | {"TMPDIR": str(microgpt.private_folder(self.name))}
 
     @property
     def with_variables(self) -> dict[str, str]:

@@ -47,8 +47,8 @@ class TimedProgram:
 def make_programs() -> dict[str, str]:
     """The texts to time, by name: 01, 01 without each optimization, and without all of them.
     Raises InputError if an edit does not fit 01's text."""
-    source = pick([REFERENCE])[0].path.read_text()
-    found = tomllib.loads(FILE.read_text())["optimization"]
+    source = pick([REFERENCE])[0].path.read_text("utf-8")
+    found = tomllib.loads(FILE.read_text("utf-8"))["optimization"]
     programs = {"as it is": source}
     for one in found:
         programs[f"without: {one['id']}"] = edited(source, one["edit"], one["id"])
@@ -68,7 +68,7 @@ def measure_programs(rounds: int, steps: int) -> list[TimedProgram]:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             for name, text in programs.items():
-                (Path(folder) / "microgpt.py").write_text(text)
+                (Path(folder) / "microgpt.py").write_text(text, "utf-8")
                 code = TIMING_PROGRAM.format(data=str(ROOT / "data" / "names.txt"), steps=steps)
                 command = [sys.executable, "-c", code]
                 done = processes.run(command, cwd=folder)

@@ -188,7 +188,7 @@ def full_documents(docs: list[str], block_size: int) -> list[str]:
 
 def main() -> None:
     """Answer requests until the input ends. A request that cannot be done is answered too."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # a framework's own output goes to stderr, so it cannot mix with the answers
     try:
         worker = Worker(sys.argv[1], float(sys.argv[2]))

@@ -96,7 +96,7 @@ def mean_of_last(losses: Sequence[float]) -> float:
 
 def code_lines(folder: Path) -> int:
     """How many lines of code the programs in a folder have."""
-    return sum(code_lines_of(path.read_text()) for path in folder.glob("*.py"))
+    return sum(code_lines_of(path.read_text("utf-8")) for path in folder.glob("*.py"))
 
 
 def show_table(found: Sequence[ComparisonRow], console: Console) -> None:

@@ -64,7 +64,7 @@ def main() -> None:
     while todo or running:
         while todo and len(running) < jobs:
             number, (folder, tests) = todo.pop(0)
-            said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+            said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
             running[start(folder, tests, said)] = number, said
         process, status, used = os.wait4(-1, 0)
         number, said = running.pop(process)

@@ -63,7 +63,7 @@ def read_mutants(version: str) -> list[Mutant]:
     if not path.exists():
         return []
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as e:
         raise InputError(f"{where} cannot be read: {e}") from None
     if unknown := [kind for kind in tables if kind not in KINDS]:
@@ -106,7 +106,7 @@ def mutant_from(where: str, version: str, kind: str, table: dict[str, Any]) -> M
 def check_mutants(version: Version) -> None:
     """Raises InputError if an edit does not fit the version's program in exactly one place, or
     names a variant that the version does not have."""
-    source = version.path.read_text()
+    source = version.path.read_text("utf-8")
     for mutant in read_mutants(version.name):
         where = f"spec/mutants/{version.name}.toml: {mutant.id}"
         if (places := source.count(mutant.find)) != 1:
@@ -143,7 +143,9 @@ def load_edited(version: Version, name: str, mutants: Sequence[Mutant], shared: 
     """A version's program with some edits, as a module; 01 without edits is `microgpt`."""
     if version.name == REFERENCE and not mutants:
         return microgpt
-    source = edited(version.path.read_text(), [m.edit for m in mutants], f"{version.name} {name}")
+    source = edited(
+        version.path.read_text("utf-8"), [m.edit for m in mutants], f"{version.name} {name}"
+    )
     return load_source(f"mutant_{version.name}_{name}", version.path, source, shared)
 
 

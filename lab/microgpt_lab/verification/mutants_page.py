@@ -92,7 +92,7 @@ def write_page(
     verdicts: Sequence[Verdict], in_tree: Collection[str], path: Path = PAGE
 ) -> list[str]:
     """Write the page after a run -> the lines of `merged`."""
-    before = path.read_text() if path.exists() else ""
+    before = path.read_text("utf-8") if path.exists() else ""
     page, notes = merged(before, verdicts, in_tree)
     files.write(path, page)
     return notes
@@ -103,7 +103,7 @@ def outdated(
 ) -> list[str]:
     """A line for each section of the page that differs from what these verdicts make. `whole`:
     the run was of all versions, so the whole page must be what the run makes."""
-    page = path.read_text() if path.exists() else ""
+    page = path.read_text("utf-8") if path.exists() else ""
     old, lines = sections_of(page), []
     for name, text in sections_from(verdicts).items():
         if not not_run(name, verdicts) and old.get(name) != text:

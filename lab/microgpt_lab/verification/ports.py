@@ -91,7 +91,7 @@ def read_results(path: Path, cases: Sequence[Case]) -> list[Reply]:
 def read_list(path: Path) -> list[Any]:
     """The values of a JSON list, or of a file with one JSON value a line. Raises InputError."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:
         why = getattr(e, "strerror", None) or "not UTF-8 text"
         raise InputError(f"cannot read --results {str(path)!r}: {why}") from None

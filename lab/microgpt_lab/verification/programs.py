@@ -188,7 +188,7 @@ def load_shared(edits: tuple[Mutant, ...]) -> Any:
     if not edits:
         return microgpt
     path = find()[REFERENCE].path
-    source = edited(path.read_text(), [m.edit for m in edits], REFERENCE)
+    source = edited(path.read_text("utf-8"), [m.edit for m in edits], REFERENCE)
     return load("mutant_shared", path, source, None)
 
 
@@ -199,7 +199,7 @@ def load_mutants(version: Version, edits: Sequence[Mutant]) -> Any:
     if version.name == REFERENCE:
         return shared
     own = [m.edit for m in edits if m.version == version.name]
-    source = edited(version.path.read_text(), own, version.name)
+    source = edited(version.path.read_text("utf-8"), own, version.name)
     return load(f"mutant_{version.name}", version.path, source, shared)
 
 

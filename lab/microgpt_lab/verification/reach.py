@@ -61,7 +61,7 @@ def measure(version: Version) -> dict[str, Any]:
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 raise InputError(f"{version.name}: coverage failed: {last}")
-        return dict(json.loads(report.read_text())["files"])
+        return dict(json.loads(report.read_text("utf-8"))["files"])
 
 
 def missed(version: Version, files: dict[str, Any]) -> list[dict[str, Any]]:

@@ -95,10 +95,10 @@ def mutants_in_source(of: str, case: Case, until: float = math.inf) -> list[Muta
     version, found = find().get(of), []
     if version is None or version.missing:
         return []
-    if passes(version, of, version.path.read_text(), case):
+    if passes(version, of, version.path.read_text("utf-8"), case):
         return []  # what failed is not this file
     for name in dict.fromkeys((of, REFERENCE)):
-        source = find()[name].path.read_text()
+        source = find()[name].path.read_text("utf-8")
         for mutant in mutants.read_mutants(name):
             if not mutant.harmless and any(
                 time.monotonic() < until and passes(version, name, right, case)

@@ -56,7 +56,7 @@ def read_record(places: Places) -> Record:
     if not path.exists():
         return {"format": FORMAT, "on": "", "versions": {}}
     try:
-        record: Record = json.loads(path.read_text())
+        record: Record = json.loads(path.read_text("utf-8"))
         if record["format"] != FORMAT:
             raise ValueError(f"its format is {record['format']!r}, not {FORMAT!r}")
         markdown(record)  # so that a key that is missing shows here
@@ -216,7 +216,7 @@ def write_pages(record: Record, places: Places) -> None:
     files.write(places.page, markdown(record))
     for name, entry in record["versions"].items():
         path = places.readme(name)
-        text = path.read_text() if path.exists() else ""
+        text = path.read_text("utf-8") if path.exists() else ""
         if with_table(text, entry) != text:
             files.write(path, with_table(text, entry))
 
@@ -246,11 +246,11 @@ def shortfalls(run: dict[str, Any], whole: bool, places: Places) -> list[str]:
             lines.append(f"{name}: not run: {reason_of(shown[name])}")
         else:
             lines += overclaims(name, record["versions"].get(name, {"rows": []}), shown[name])
-    page = places.page.read_text() if places.page.exists() else ""
+    page = places.page.read_text("utf-8") if places.page.exists() else ""
     if page != markdown(record):
         lines.append("VERIFIED.md is not what spec/verified.json makes: microgpt verify --write")
     for name in sorted(asked & set(record["versions"])):
-        text = places.readme(name).read_text() if places.readme(name).exists() else ""
+        text = places.readme(name).read_text("utf-8") if places.readme(name).exists() else ""
         if with_table(text, record["versions"][name]) != text:
             lines.append(f"{name}/README.md: its table is not that of spec/verified.json")
     return lines

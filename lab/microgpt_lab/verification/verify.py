@@ -91,7 +91,7 @@ def results_of(version: Version) -> list[VersionResult]:
 def cases_for(variant: str, path: str = "", dtype: str = "") -> list[Case]:
     """The cases from a file, or the golden vectors. Raises InputError if there is none."""
     cases: list[Case] = (
-        json.loads(Path(path).read_text()) if path else vectors.vectors_for(variant, dtype)
+        json.loads(Path(path).read_text("utf-8")) if path else vectors.vectors_for(variant, dtype)
     )
     if not cases:
         raise InputError("there is no case to verify with: microgpt vectors makes them")

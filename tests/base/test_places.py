@@ -1,0 +1,182 @@
+"""Where the programs run: folders that cannot be written, odd names, another user's folder, odd
+environment variables. A cache is never a condition."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import microgpt
+from microgpt import InputError
+
+import pytest
+from microgpt_lab.base import versions
+
+import lab_helpers
+
+ROOT = versions.ROOT
+TRAIN = ["--steps", "2", "--samples", "1", "--recipe", "seed"]
+
+
+def run(version, tmp_path, **environment):
+    """One short run of a version's program -> (status, what it printed, its errors)."""
+    done = subprocess.run(
+        [sys.executable, str(version.path), *TRAIN], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | environment, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+# ---------------------------------------------------------------- Temporary folders
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(microgpt.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_the_private_folder_is_the_same_each_time_and_nobody_elses(temporary):
+    path = microgpt.private_folder("x")
+    assert path == microgpt.private_folder("x")
+    assert path.parent == temporary
+    assert path != microgpt.private_folder("y")
+    if os.name == "posix":
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert str(os.getuid()) in path.name
+
+
+def spoil(path, how):
+    if how == "open to others":
+        path.chmod(0o755)
+    elif how == "a link":
+        path.rename(path.with_name("elsewhere"))
+        path.symlink_to(path.with_name("elsewhere"))
+    else:
+        path.rmdir()
+        path.write_text("a file")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has a temporary folder for each user")
+@pytest.mark.parametrize("how", ["open to others", "a link", "a file"])
+def test_a_folder_that_someone_else_may_have_made_is_not_used(how, temporary):
+    path = microgpt.private_folder("x")
+    spoil(path, how)
+    other = microgpt.private_folder("x")
+    assert other != path
+    assert other.is_dir()
+    assert not other.is_symlink()
+    assert other.stat().st_mode & 0o777 == 0o700
+
+
+def test_without_any_temporary_folder_the_error_says_what_to_set(monkeypatch):
+    def none():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(microgpt.tempfile, "gettempdir", none)
+    with pytest.raises(InputError, match="set TMPDIR"):
+        microgpt.private_folder("x")
+
+
+@pytest.mark.parametrize("version", lab_helpers.HERE, ids=lambda v: v.name)
+@pytest.mark.parametrize("name", ["a space", 'a"quote', "missing"])
+def test_a_program_runs_whatever_the_temporary_folder_is_called(version, name, tmp_path):
+    if version.framework not in ("mlx", "mlx.core", "numba") and name != "missing":
+        pytest.skip("it keeps nothing in the temporary folder")
+    if "distributed" in version.name:
+        pytest.skip("torchrun starts it")
+    folder = tmp_path / name
+    if name != "missing":
+        folder.mkdir()
+    status, printed, errors = run(version, tmp_path, TMPDIR=str(folder))
+    assert (status, errors) == (0, "")
+    assert "  1  " in printed
+
+
+# ---------------------------------------------------------------- Caches
+
+
+@pytest.mark.parametrize("name", [name for name in versions.find() if "numba" in name])
+def test_numba_runs_where_nothing_beside_it_can_be_written(name, tmp_path):
+    """The folder of the cache is one below a file: nobody can make it, not even root."""
+    (tmp_path / "file").write_text("")
+    version = versions.find()[name]
+    if version.missing:
+        pytest.skip(version.missing)
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "cache")}
+    status, printed, errors = run(version, tmp_path, HOME="", **environment)
+    assert (status, errors) == (0, "")
+    assert "  1  " in printed
+    assert not (tmp_path / "~").exists()
+
+
+# ---------------------------------------------------------------- Environment variables
+
+ODD = [
+    ("JAX_PLATFORMS", "cuda", "device"),
+    ("NUMBA_DISABLE_JIT", "1", "NUMBA_DISABLE_JIT"),
+    ("NUMBA_NUM_THREADS", "0", "NUMBA_"),
+    ("NUMBA_NUM_THREADS", "-3", "NUMBA_"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "says"), ODD)
+@pytest.mark.parametrize("version", lab_helpers.HERE, ids=lambda v: v.name)
+def test_an_odd_variable_is_one_line_in_the_versions_that_read_it(
+    variable, value, says, version, tmp_path
+):
+    if variable.split("_")[0].lower() != version.framework.split(".")[0]:
+        pytest.skip("its framework does not read it")
+    status, _, errors = run(version, tmp_path, **{variable: value})
+    assert status == 2
+    assert errors.count("\n") == 1
+    assert errors.startswith("error: ")
+    assert says in errors
+
+
+# ---------------------------------------------------------------- Windows
+
+
+def test_no_text_is_read_or_written_in_the_systems_own_encoding():
+    """Windows has another encoding than UTF-8, unless the program says which."""
+    wrong, seen = [], 0
+    for path in [*ROOT.glob("lab/**/*.py"), *ROOT.glob("[0-9][0-9]_*/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and (said := missing_encoding(node)):
+                seen += 1
+                if said == "missing":
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert seen > 20
+    assert not wrong
+
+
+def missing_encoding(call):
+    """ "missing" for a call that opens a text without an encoding, "there" for one with it."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name not in ("open", "fdopen", "read_text", "write_text", "TemporaryFile"):
+        return ""
+    texts = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    modes = [text for text in texts if set(text) <= set("rwab+x")]
+    if name in ("open", "fdopen", "TemporaryFile") and any("b" in mode for mode in modes):
+        return ""
+    if name == "TemporaryFile" and not modes:
+        return ""  # binary by default
+    if ast.unparse(call.func) in ("os.open",):
+        return ""
+    named = any(keyword.arg == "encoding" for keyword in call.keywords)
+    return "there" if named or {"utf-8", "ascii"} & set(texts) else "missing"
+
+
+@pytest.mark.parametrize("name", ["killpg", "SIGKILL", "SIGHUP", "fork", "wait4", "getuid"])
+def test_what_windows_lacks_is_asked_for_first(name):
+    """Each use stands in a function that looks at the system, or is asked for with getattr."""
+    for path in ROOT.glob("lab/**/*.py"):
+        if path.name == "lab_driver.py":
+            continue  # lab_mutants asks for fork before it starts this program
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            text = ast.unparse(node)
+            uses = f"os.{name}(" in text or f"signal.{name}" in text
+            asks = any(w in text for w in ("os.name", "hasattr", "sys.platform", "LIBC", "marked("))
+            assert not uses or asks, f"{path.name}: {node.name}"
