@@ -44,17 +44,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, NamedTuple, get_args
 
-
-def show_uncaught(kind, error, trace):
-    """What a framework's import may raise: Ctrl-C, or a request that cannot work."""
-    if kind is InputError:
-        sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
-    if kind is not KeyboardInterrupt:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = show_uncaught
-
 # C n_embd, H heads, D head_dim = C / H, V vocabulary, T tokens so far. A vector is a
 # list of Values, a matrix a list of rows: (out, in) has `out` rows of `in` numbers.
 
@@ -734,6 +723,17 @@ def refuse_misfits(config, docs, tokenizer, prompt):
 
 
 # -------------------------------- Command line
+
+
+def show_uncaught(kind, error, trace):
+    """What a framework's import may raise: Ctrl-C, or a request that cannot work."""
+    if kind is InputError:
+        sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
+    if kind is not KeyboardInterrupt:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = show_uncaught
 
 
 def run(version, recipe="seed"):
