@@ -45,7 +45,8 @@ def plan(number: int, why: str, row: factors.Row) -> CasePlan:
         start=start[row["progress"]],
         prompt=docs[0][: row["prompt"]],
         names=max(1, 30 // config.block_size),  # 01 computes each letter from the start
-        steps=3 if config.relu_power < 3 else 1,  # a high power soon amplifies rounding
+        # a high power soon amplifies rounding, and so does a high learning rate
+        steps=3 if config.relu_power < 3 and config.learning_rate < 0.03 else 1,
         stream=True,
         zeros=zeros,
         compact=True,
