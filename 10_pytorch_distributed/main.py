@@ -477,6 +477,7 @@ def arguments():
 def main():
     """The program, in every worker. Worker 0 alone prints and writes the log; all
     workers end with the same status."""
+    microgpt.guard_output()
     first, store = workers.is_first("RANK"), None
     interrupted = workers.catch_interrupt()
     # before the rendezvous, the first worker of each machine reports errors
@@ -606,7 +607,8 @@ def print_names(state, run, log, samples):
     for i, name in zip(range(samples), map(run.tokenizer.decode, names)):
         mark = {} if known is None else {"in_data": name in known}
         microgpt.write_record(log, {"name": name} | mark)
-        print(f"{i + 1:3}  {name}" + "  (in the data)" * mark.get("in_data", False))
+        shown = microgpt.visible(name)
+        print(f"{i + 1:3}  {shown}" + "  (in the data)" * mark.get("in_data", False))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import uuid
 from datetime import timedelta
 from types import SimpleNamespace
 
-from microgpt import InputError
+from microgpt import InputError, visible
 
 import torch.distributed as dist
 
@@ -190,12 +190,12 @@ def report_once(me, store, error, status):
     """Print the error in one worker only. -> the status that all workers end with"""
     if store is None:  # no rendezvous yet: each machine decides by itself
         if me.reports:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {visible(error)}", file=sys.stderr, flush=True)
         time.sleep(0 if me.reports else 2)
         return status
     try:
         if me.reports and not store.check(["reported"]):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {visible(error)}", file=sys.stderr, flush=True)
             store.set("reported", str(status))
             # the store may end with this worker, so the others read from it first
             others = [f"left/{rank}" for rank in range(me.world) if rank != me.rank]

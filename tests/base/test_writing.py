@@ -1,7 +1,9 @@
 """One function writes every file: whole or not at all, and never in place of what is no file."""
 
+import ast
 import errno
 import os
+import re
 import stat
 import sys
 import threading
@@ -11,6 +13,7 @@ from microgpt import InputError
 
 import pytest
 from microgpt_lab.base import files
+from microgpt_lab.base.versions import ROOT
 
 POSIX = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
 FULL = Path("/dev/full")
@@ -62,6 +65,13 @@ def test_a_device_stays_a_device():
 def test_a_full_device_is_one_line():
     with pytest.raises(InputError, match="cannot write '/dev/full': No space left on device"):
         files.write(FULL, "x")
+
+
+def test_what_is_no_regular_file_is_written_through(tmp_path):
+    (tmp_path / "x").write_text("x")
+    assert files.is_written_through(Path(os.devnull))
+    assert not files.is_written_through(tmp_path / "x")
+    assert not files.is_written_through(tmp_path / "none")
 
 
 @POSIX
@@ -174,3 +184,60 @@ def test_asking_whether_it_can_be_written_changes_nothing(tmp_path):
 def test_text_becomes_a_file_name(tmp_path, text, name):
     assert files.name_from(text) == name
     (tmp_path / f"show-{name}.svg").write_text("x")
+
+
+# ---------------------------------------------------------------- All places
+
+LAB = ROOT / "lab" / "microgpt_lab"
+# Modules that write without files.write, and what they write
+OTHERS = {
+    "base/files.py": "the function itself",
+    "runs/run_folder.py": "a log that grows line by line, and the lock",
+    "verification/answers.py": "a temporary folder",
+    "verification/lab_mutants.py": "a temporary folder",
+    "verification/random_cases.py": "a temporary folder",
+    "verification/verify.py": "a temporary folder",
+    "benchmark/ablation.py": "a temporary folder",
+}
+TO_WRITE = re.compile("[wax+]")
+
+
+def writes(source):
+    """The lines of a module that open a file to write, without files.write."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        given = [a.value for a in (*node.args, *(k.value for k in node.keywords)) if is_text(a)]
+        if name in ("write_text", "write_bytes") or (
+            name == "open" and any(len(t) <= 3 and TO_WRITE.search(t) for t in given)
+        ):
+            found.append(node.lineno)
+    return found
+
+
+def is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_no_other_module_of_the_lab_writes_files():
+    paths = {path.relative_to(LAB).as_posix(): path for path in LAB.glob("*/*.py")}
+    found = {name for name, path in paths.items() if writes(path.read_text("utf-8"))}
+    assert found == OTHERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("path.write_text(x)", [1]),
+        ("open(path, 'w')", [1]),
+        ("\nopen(path, mode='ab')", [2]),
+        ("path.open('x')", [1]),
+        ("open(path)", []),
+        ("open(path, 'rb')", []),
+        ("files.write(path, x)", []),
+    ],
+)
+def test_what_writes_is_recognised(source, lines):
+    assert writes(source) == lines
