@@ -53,6 +53,7 @@ def prepare(config: Config, source: str, seed: int, fraction: float, digest: str
     `digest`, if given, is that of the data that a checkpoint was trained on. Raises InputError
     if the data cannot be read, have another digest, or have fewer documents than a batch.
     """
+    microgpt.refuse_seed(seed)
     docs = microgpt.load_documents(source, say=notice)
     found = microgpt.digest(docs)
     if digest and found != digest:
@@ -65,9 +66,11 @@ def prepare(config: Config, source: str, seed: int, fraction: float, digest: str
         raise InputError(
             f"batch_size {config.batch_size} exceeds the {len(train)} documents to train on"
         )
+    tokenizer = microgpt.Tokenizer(docs)
+    microgpt.refuse_too_large(config, tokenizer.vocab_size)
     rng = random.Random(seed)
     rng.shuffle(train)
-    return Documents(train, held_out, found, microgpt.Tokenizer(docs), rng)
+    return Documents(train, held_out, found, tokenizer, rng)
 
 
 def count_cut(config: Config, docs: Sequence[str]) -> int:
