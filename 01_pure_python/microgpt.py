@@ -690,6 +690,7 @@ def save(path, raw):
 def prepare(config, source="names", seed=42, prompt="", say=print):
     """Everything a run starts from: documents, tokenizer, random stream and initial
     weights (S1, S3). Raises InputError if they do not fit together."""
+    refuse_seed(seed)
     docs, rng = load_documents(source, say), random.Random(seed)
     known = digest(docs)
     rng.shuffle(docs)
@@ -705,8 +706,45 @@ def prepare(config, source="names", seed=42, prompt="", say=print):
     )  # fmt: skip
 
 
+def refuse_seed(seed):
+    if seed < 0:  # Python drops the sign
+        raise InputError(
+            f"seed is {seed}: it must be 0 or more ({-seed} gives the same numbers)"
+        )
+
+
+def memory():
+    """Bytes of memory that a process can have here; None where that is unknown."""
+    try:
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):
+        return None
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
+        try:
+            found.append(int(Path("/sys/fs/cgroup", name).read_text("ascii")))
+        except (OSError, ValueError):  # there is no limit
+            continue
+    return min(found)
+
+
+def refuse_too_large(config, vocab_size):
+    """Raises InputError for a model that cannot even start: before training, a weight
+    and its moments take at least 64 bytes in any version."""
+    size = sum(
+        rows * columns for rows, columns, _ in shapes(config, vocab_size).values()
+    )
+    needed, here = 64 * size, memory()
+    if here and needed > here:
+        raise InputError(
+            f"the recipe has {size:,} weights: it needs about {needed / 1e9:,.0f} GB "
+            f"of memory, this machine has {here / 1e9:,.0f} GB: lower n_embd or n_layer"
+        )
+
+
 def refuse_misfits(config, docs, tokenizer, prompt):
-    """Raises InputError where recipe, documents and prompt do not fit together."""
+    """Raises InputError where recipe, documents and prompt do not fit together, or the
+    model does not fit into the machine."""
+    refuse_too_large(config, tokenizer.vocab_size)
     if config.batch_size > len(docs):
         raise InputError(
             f"batch_size {config.batch_size} exceeds the {len(docs)} documents"
@@ -858,13 +896,31 @@ def train_and_sample(version, config, options, own):
         found |= {"about": version.about(state), "config": asdict(config)}
         write_record(log, vars(options) | own | found)
         steps = until_interrupted(batches(config, tokenizer, run.docs))
-        report_losses(version.train(state, steps), config.steps, log)
+        guess = math.log(tokenizer.vocab_size)
+        try:
+            report_losses(version.train(state, steps), config.steps, log, guess)
+            if not all(map(math.isfinite, version.logits(state, [tokenizer.bos])[-1])):
+                raise InputError(
+                    "the logits are not finite: try a lower --learning-rate"
+                )
+        except InputError as e:
+            raise InputError(f"{e}{not_finite(version.export(state))}") from None
         draw = functools.partial(version.logits, state)
         names = generate(draw, config, tokenizer.bos, run.rng.random, run.prompt)
         known = set(run.docs)
         for i, name in zip(range(options.samples), map(tokenizer.decode, names)):
             write_record(log, {"name": name, "in_data": name in known})
             print(f"{i + 1:3}  {visible(name)}" + "  (in the data)" * (name in known))
+
+
+def not_finite(snapshot):
+    """The end of an error message: the first weight that is not finite, if any is."""
+    for name, rows in snapshot.weights.items():
+        for i, row in enumerate(rows):
+            for j, x in enumerate(row):
+                if not math.isfinite(x):
+                    return f"; after step {snapshot.step} {name}[{i}][{j}] is {x}"
+    return ""
 
 
 def write_record(log, record):
@@ -891,12 +947,16 @@ def until_interrupted(batches):
         signal.signal(number, handler)
 
 
-def report_losses(losses, steps, log):
+PATIENCE = 50  # losses that are far too high, before that is said
+
+
+def report_losses(losses, steps, log, guess):
     """Log each loss and print the mean of the last 50: ten times a second in one line
     of a terminal, else ten times in all. A framework may still be computing a loss when
-    it arrives here: float() waits for it."""
+    it arrives here: float() waits for it. Losses far above a blind guess are said."""
     live, start = sys.stdout.isatty(), time.perf_counter()
     recent, waiting, taken, due = deque(maxlen=50), [], 0, start
+    high = 0  # so many of the last losses are far too high
     for loss in chain(losses, [None]):  # None: there are no more
         waiting += [] if loss is None else [loss]
         now, count = time.perf_counter(), taken + len(waiting)
@@ -910,6 +970,12 @@ def report_losses(losses, steps, log):
                 )
             write_record(log, {"step": taken, "loss": value})
             recent.append(value)
+            high = high + 1 if value > 2 * guess else 0
+            if high == PATIENCE:
+                print(
+                    f"step {taken:,}: the last {PATIENCE} losses are over twice "
+                    f"{guess:.2f}, that of a blind guess: try a lower --learning-rate"
+                )
         if recent and (waiting or live):
             pace = (time.perf_counter() - start) / max(1, taken)
             print(

@@ -277,8 +277,10 @@ def choose_device(device):
 
 
 def refuse_options(device, dtype, mixed, accumulate):
-    if accumulate < 1:
-        raise microgpt.InputError(f"accumulate is {accumulate}: it must be 1 or more")
+    if not 1 <= accumulate <= 1000:
+        raise microgpt.InputError(
+            f"accumulate is {accumulate}: it must lie in 1 … 1000"
+        )
     if mixed and (device.type == "cpu" or dtype != "float32"):
         raise microgpt.InputError(
             f"mixed precision needs --device cuda and --dtype float32, not "

@@ -216,6 +216,8 @@ def pick(names: Sequence[str]) -> list[Version]:
     known = folders()
     if names:
         chosen = [folder_of(name, known) for name in names]
+        if twice := [name for name in chosen if chosen.count(name) > 1]:
+            raise InputError(f"{twice[0]} is named twice: name each version once")
     else:
         for one, other in pairwise(known):
             if one[:2] == other[:2]:

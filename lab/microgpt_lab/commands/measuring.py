@@ -16,6 +16,9 @@ from microgpt_lab.commands.arguments import at_least, ensure_outputs, flag, posi
 VOCABULARY = 27  # tokens of the names in data/
 
 
+MOST_WORKERS = 10_000
+
+
 @dataclass
 class Scale:
     """Compute what many workers would cost: memory, communication, time of a step."""
@@ -45,10 +48,12 @@ class Scale:
         widths, workers = positive("widths", self.widths), positive("workers", self.workers)
         for name in ("length", "bandwidth", "latency", "operations"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} is {value}: it must be above 0")
-        if not self.overhead >= 0:
-            raise InputError(f"overhead is {self.overhead}: it must be 0 or more")
+            if value is not None and not 1e-6 <= value <= 1e12:
+                raise InputError(f"{name} is {value}: it must lie in 1e-6 … 1e12")
+        if not 0 <= self.overhead <= 1e12:
+            raise InputError(f"overhead is {self.overhead}: it must lie in 0 … 1e12")
+        if max(workers) > MOST_WORKERS:
+            raise InputError(f"workers is {max(workers)}: it must lie in 1 … {MOST_WORKERS}")
         rate = self.operations
         if rate is None:
             rate = lower_bound.calibrate()["operations"]["float32"] / 1e9

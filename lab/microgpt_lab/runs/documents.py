@@ -74,6 +74,7 @@ def prepare(
     that its model has tokens for. Raises InputError if the data cannot be read, have another
     digest, other letters, or fewer documents than a batch.
     """
+    microgpt.refuse_seed(seed)
     docs = microgpt.load_documents(source, say=notice)
     found = microgpt.digest(docs)
     if digest and found != digest:
@@ -91,9 +92,11 @@ def prepare(
         raise InputError(
             f"batch_size {config.batch_size} exceeds the {len(train)} documents to train on"
         )
+    tokenizer = microgpt.Tokenizer(letters or docs)
+    microgpt.refuse_too_large(config, tokenizer.vocab_size)
     rng = random.Random(seed)
     rng.shuffle(train)
-    return Documents(train, held_out, found, microgpt.Tokenizer(letters or docs), rng)
+    return Documents(train, held_out, found, tokenizer, rng)
 
 
 def count_cut(config: Config, docs: Sequence[str]) -> int:

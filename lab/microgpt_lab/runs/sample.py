@@ -35,6 +35,7 @@ class SamplingOptions:
     seed: int | None = None  # None: the random stream of the run, as training left it
 
     def __post_init__(self) -> None:
+        microgpt.refuse_seed(self.seed or 0)
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"top-k is {self.top_k}: it must be 1 or more")
         if self.top_p is not None and not 0 < self.top_p <= 1:

@@ -93,6 +93,7 @@ class TrainingSession:
     settings: TrainingSettings
     console: Console
     evaluation_seconds: float = 0.0
+    high: int = 0  # so many of the last losses are far too high
 
     def __post_init__(self) -> None:
         step = self.checkpoint.step
@@ -174,13 +175,26 @@ class TrainingSession:
         for loss in map(float, losses):
             if not math.isfinite(loss):
                 raise InputError(
-                    f"the loss is {loss} at step {self.step + 1:,}: try a lower --learning-rate; "
+                    f"the loss is {loss} at step {self.step + 1:,}: try a lower --learning-rate"
+                    f"{microgpt.not_finite(self.module.export(self.state))}; "
                     f"{self.last_saved()}"
                 )
             self.progress.step += 1
             self.progress.recent.append(loss)
+            self.say_if_diverged(loss)
             lines.append(f'{{"step": {self.step}, "loss": {loss!r}}}\n')
         self.run.write_lines(lines)
+
+    def say_if_diverged(self, loss: float) -> None:
+        """Say once if many losses in a row are far above that of a blind guess."""
+        guess = math.log(len(self.checkpoint.plan.letters) + 1)
+        self.high = self.high + 1 if loss > 2 * guess else 0
+        if self.high == microgpt.PATIENCE:
+            self.console.print(
+                f"step {self.step:,}: the last {self.high} losses are over twice {guess:.2f}, "
+                "that of a blind guess: try a lower --learning-rate",
+                soft_wrap=True,
+            )
 
     def save(self) -> None:
         """Save a checkpoint of the current state. Raises InputError."""
