@@ -2,12 +2,13 @@ import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 
 import { mutant } from "./tools/mutant.ts";
+import { rosetta } from "./tools/rosetta.ts";
 import { security } from "./tools/security.ts";
 import { specification } from "./tools/specification.ts";
 
 export default defineConfig({
   base: "./", // the page may stand in any folder
-  plugins: [mutant(process.env["SITE_MUTANT"]), specification(), svelte(), security()],
+  plugins: [mutant(process.env["SITE_MUTANT"]), specification(), rosetta(), svelte(), security()],
   build: {
     target: "es2023",
     outDir: process.env["SITE_DIST"] ?? "dist",

@@ -1,6 +1,6 @@
 // 01's numbers, which the tests compare with.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 
 export interface Read {
   tokens: number[];
@@ -23,14 +23,11 @@ function json(path: string): unknown {
 }
 
 export const GOLDEN = json("../golden/seed-42.json") as Golden;
-export const VECTORS = "../../spec/vectors/";
-
-export function vector(name: string): Record<string, never> {
-  return json(VECTORS + name) as Record<string, never>;
-}
-
-export const VECTOR_NAMES = readdirSync(new URL(VECTORS, import.meta.url));
-
+export const HELD_OUT = json("../golden/held-out.json") as {
+  losses: number[];
+  held_out: Record<string, number>;
+  names: string[];
+};
 export function documents(): string[] {
   const text = readFileSync(new URL("../../data/names.txt", import.meta.url), "utf8");
   return text.split("\n").filter(Boolean);

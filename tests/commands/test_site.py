@@ -116,6 +116,35 @@ def test_the_lock_is_exact_and_names_no_host():
     assert all(version[0].isdigit() for version in versions.values())
 
 
+CHECKPOINT = """
+import { readFileSync, writeFileSync } from "node:fs";
+import { runOf } from "SITE/src/engine/training.ts";
+const plan = { recipe: "seed", numbers: { n_embd: 8, steps: 20 }, seed: 42, heldOut: 0.1, own: "" };
+const run = runOf(plan, readFileSync("SITE/../data/names.txt", "utf8"));
+run.advance(12, Infinity);
+writeFileSync("page.safetensors", run.checkpoint(12));
+"""
+
+
+def test_the_lab_continues_what_the_page_has_trained(lab, tmp_path, monkeypatch):
+    """The checkpoint of the page's engine is that of a run of the lab, in its file's form too."""
+    source = CHECKPOINT.replace("SITE", site.SITE.as_uri().removeprefix("file://"))
+    program = tmp_path / "train.ts"
+    program.write_text(source)
+    node = site.node_folder() / ("node.exe" if sys.platform == "win32" else "bin/node")
+    subprocess.run([node, program], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    numbers = ["--n-embd", "8", "--steps", "20", "--until", "12"]
+    assert lab("train", "02", "--dtype", "float64", *numbers, "--out", "run") == 0
+    names = []
+    for source in ("page.safetensors", "run"):
+        assert lab("sample", source, "--json", "--with", "02") == 0
+        names.append(json.loads(lab.out)["names"])
+    words = [[name["name"] for name in found] for found in names]
+    assert words[0] == words[1]
+    assert {name["known"] for name in names[0]} == {name["known"] for name in names[1]}
+
+
 def test_the_numbers_that_the_page_shows_are_01s():
     """Recipes, weights, losses and names, as 01 computes them now."""
     done = subprocess.run(

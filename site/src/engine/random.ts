@@ -119,3 +119,18 @@ export class Random {
     return [3, [...this.state, this.index], this.spare];
   }
 }
+
+/** The uniforms of a stream by their place, 0 the first after training. */
+export class Uniforms {
+  private readonly drawn: number[] = [];
+  private readonly random: Random;
+
+  constructor(random: Random) {
+    this.random = random;
+  }
+
+  at(place: number): number {
+    while (this.drawn.length <= place) this.drawn.push(this.random.random());
+    return this.drawn[place]!;
+  }
+}

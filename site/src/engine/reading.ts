@@ -3,7 +3,7 @@
 import { readCheckpoint } from "./checkpoint.ts";
 import { RECIPES, Tokenizer, type Config } from "./config.ts";
 import { Model, type Traced } from "./model.ts";
-import { Random } from "./random.ts";
+import { Random, Uniforms } from "./random.ts";
 import { after, choose, distribution } from "./sample.ts";
 import recordedUrl from "../recorded/seed-42.safetensors?url";
 
@@ -12,21 +12,6 @@ export interface Trained {
   model: Model;
   tokenizer: Tokenizer;
   uniforms: Uniforms;
-}
-
-/** The uniforms of a stream by their place, 0 the first after training. */
-export class Uniforms {
-  private readonly drawn: number[] = [];
-  private readonly random: Random;
-
-  constructor(random: Random) {
-    this.random = random;
-  }
-
-  at(place: number): number {
-    while (this.drawn.length <= place) this.drawn.push(this.random.random());
-    return this.drawn[place]!;
-  }
 }
 
 /** One letter that was drawn: the uniform, the token, and the part of [0, 1) that it has. */

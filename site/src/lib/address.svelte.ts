@@ -22,6 +22,11 @@ class Address {
     return this.current.view;
   }
 
+  /** Everything that the address gives. */
+  all(): Record<string, string> {
+    return this.current.given;
+  }
+
   text(name: string, otherwise: string): string {
     return this.current.given[name] ?? otherwise;
   }

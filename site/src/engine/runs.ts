@@ -1,0 +1,53 @@
+// The runs of the training view, each in its place: the run at hand, and one to compare it with.
+
+import namesUrl from "../../../data/names.txt?url";
+import { runOf, type Begun, type Look, type Plan, type Progress, type Run } from "./training.ts";
+import type { Yardstick } from "./yardsticks.ts";
+
+const runs = new Map<string, { run: Run; id: number }>();
+let text: Promise<string> | null = null;
+
+function repositoryNames(): Promise<string> {
+  text ??= fetch(namesUrl).then((reply) => reply.text());
+  return text;
+}
+
+/** Begin a run in a place, instead of the one that was there. */
+export async function begin(place: string, id: number, plan: Plan): Promise<Begun> {
+  const run = runOf(plan, plan.own || (await repositoryNames()));
+  runs.set(place, { run, id });
+  return {
+    config: run.config,
+    documents: run.docs.length,
+    heldOut: run.heldOut.length,
+    weights: run.model.weights.length,
+    interval: run.interval,
+  };
+}
+
+/** The run in a place, or null if another has taken it meanwhile. */
+function at(place: string, id: number): Run | null {
+  const found = runs.get(place);
+  return found?.id === id ? found.run : null;
+}
+
+export function advance(place: string, id: number, goal: number, ms: number): Progress | null {
+  return at(place, id)?.advance(goal, ms) ?? null;
+}
+
+export function look(place: string, id: number, step: number): Look | null {
+  return at(place, id)?.look(step) ?? null;
+}
+
+export async function heldOutLoss(place: string, id: number, step: number): Promise<number | null> {
+  const loss = await at(place, id)?.heldOutLoss(step);
+  return at(place, id) && loss !== undefined ? loss : null;
+}
+
+export function measure(place: string, id: number): Yardstick[] | null {
+  return at(place, id)?.yardsticks() ?? null;
+}
+
+export function takeAway(place: string, id: number, step: number): Uint8Array | null {
+  return at(place, id)?.checkpoint(step) ?? null;
+}

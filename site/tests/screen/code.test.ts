@@ -1,0 +1,50 @@
+// The code on the screen is the code of the sources.
+
+import { readFileSync } from "node:fs";
+
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { CONCEPTS } from "../../tools/concepts.ts";
+import { cut, programOf } from "../../tools/rosetta.ts";
+import { open, settled, start, type Screen } from "./browser.ts";
+
+let screen: Screen;
+beforeAll(async () => {
+  screen = await start();
+});
+afterAll(() => screen.close());
+
+function sourceOf(id: string, version: string): string {
+  const [section, ...names] = CONCEPTS.find((concept) => concept.id === id)!.cuts[version]!;
+  const source = readFileSync(new URL(`../../../${programOf(version)}`, import.meta.url), "utf8");
+  return names.map((name) => cut(source, section, name, version).code).join("\n\n\n");
+}
+
+test("both sides show the sources of the versions that are chosen", async () => {
+  const { page, watch } = await open(screen, "#/code");
+  for (const { id, title, cuts } of CONCEPTS) {
+    await page.getByRole("button", { name: title, exact: true }).click();
+    for (const version of Object.keys(cuts)) {
+      for (const [side, other] of [["left", "01_pure_python"], ["right", version]] as const) {
+        const panel = page.locator(`[data-side=${side}]`);
+        await panel.locator("select").selectOption(other);
+        expect(await panel.locator("pre").textContent()).toBe(sourceOf(id, other));
+        expect(await panel.locator("p").textContent()).toContain(programOf(other));
+      }
+    }
+  }
+  await settled(page);
+  expect(watch).toEqual({ outside: [], errors: [] });
+});
+
+test("the measured difference is that of verified.json", async () => {
+  const { page } = await open(screen, "#/code?concept=adam&right=05");
+  const raw = readFileSync(new URL("../../../spec/verified.json", import.meta.url), "utf8");
+  const { versions } = JSON.parse(raw) as {
+    versions: Record<string, { rows: { variant: string; dtype: string; checks: Record<string, number> }[] }>;
+  };
+  const row = versions["05_jax"]!.rows.find((one) => !one.variant && one.dtype === "float64")!;
+  const text = await page.locator("[data-side=right] p").textContent();
+  expect(text!.replace("−", "-")).toContain(`at most ${row.checks["moments"]!.toExponential(0)} of`);
+  expect(await page.locator("[data-side=left] p").textContent()).toContain("01 is the reference");
+});
