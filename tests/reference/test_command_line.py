@@ -363,9 +363,13 @@ def test_a_prompt_of_no_letters_is_refused_in_one_line(prompt, words, refused):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_ends_the_run_and_names_its_step(bad, words, refused, tmp_path):
     log = tmp_path / "run.jsonl"
-    broken = version(train=lambda state, batches: iter([3.0, 2.0, bad, 1.0]))
+    after = microgpt.Snapshot({"wte": [[0.0, bad]]}, {}, {}, 3)
+    broken = version(
+        train=lambda state, batches: iter([3.0, 2.0, bad, 1.0]), export=lambda state: after
+    )
     line = refused("--data", words, "--log", log, "--steps", 4, version=broken)
     assert f"{bad} at step 3" in line
+    assert f"after step 3 wte[0][1] is {bad}" in line
     assert [record["loss"] for record in records(log)[1:]] == [3.0, 2.0]
 
 

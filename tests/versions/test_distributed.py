@@ -513,6 +513,7 @@ def test_an_environment_without_torchrun_is_refused(crowd, variables, said):
         (["--backend", "nccl"], "backend nccl needs --device cuda"),
         (["--device", "cuda"], "device cuda: this machine has 0 GPUs, and worker 0 needs one"),
         (["--accumulate", "0"], "accumulate is 0"),
+        (["--accumulate", "99999999"], "accumulate is 99999999: it must lie in 1 … 1000"),
         (["--save-every", "0"], "save_every is 0"),
         (["--timeout", "0"], "timeout is 0"),
         (["--dtype", "float16"], "float16"),
