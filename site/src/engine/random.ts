@@ -1,4 +1,5 @@
-// The random stream (S1.2): CPython's `random.Random`, with the same bits.
+// The random stream (S1.2): CPython's `random.Random`. random(), getrandbits() and shuffle() have the
+// same bits. gauss() may differ in the last bit, where JavaScript's log, cos and sin round otherwise.
 
 const N = 624;
 const M = 397;

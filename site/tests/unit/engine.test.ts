@@ -84,6 +84,20 @@ test("random() and shuffle have CPython's bits", () => {
   expect(items).toEqual([6, 8, 9, 7, 5, 3, 0, 4, 1, 2]);
 });
 
+test("gauss agrees with CPython's up to the last bit", () => {
+  const random = new Random(42);
+  const right = [-0.14409032957792836, -0.1729036003315193, -0.11131586156766246, 0.7019837250988631];
+  right.forEach((z) => {
+    expect(Math.abs(random.gauss(1) / z - 1)).toBeLessThan(1e-15);
+  });
+});
+
+test("the recorded model has as many numbers as the page says", () => {
+  expect(recorded.model.weights.length).toBe(4064);
+  const page = readFileSync(new URL("../../src/views/Machine.svelte", import.meta.url), "utf8");
+  expect(page).toContain("4,064 numbers");
+});
+
 test("a stream continues from its state", () => {
   const random = new Random(7);
   random.gauss(1);
