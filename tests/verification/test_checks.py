@@ -104,11 +104,6 @@ def test_colours_are_those_of_the_lab_alone():
 # ---------------------------------------------------------------- Nothing to verify
 
 
-def test_no_version_is_no_success(lab, monkeypatch):
-    monkeypatch.setattr(verify, "pick", lambda names: [])
-    assert "there is no version" in lab.refuses("verify")
-
-
 def test_no_case_is_no_success(lab, monkeypatch):
     monkeypatch.setattr(vectors, "read_vectors", lambda: [])
     assert "there is no case" in lab.refuses("verify", "02")

@@ -128,7 +128,7 @@ def test_a_program_that_cannot_start_is_refused(command):
 
 @pytest.mark.parametrize("command", ["", " "])
 def test_an_empty_program_is_no_reason_to_verify_the_versions(monkeypatch, capsys, command):
-    assert "give the command" in Lab(monkeypatch, capsys).refuses("verify", "--program", command)
+    assert "--program is empty" in Lab(monkeypatch, capsys).refuses("verify", "--program", command)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_case_in_which_rounding_decides_is_known():
 
 @pytest.fixture(scope="module")
 def fifty():
-    return random_cases.draw_cases(1, 50)
+    return random_cases.draw_cases(1, 20)
 
 
 @pytest.mark.parametrize("name", [v for v in versions.find() if v[:2] in ("02", "09")])

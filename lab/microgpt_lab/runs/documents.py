@@ -46,7 +46,7 @@ def split(docs: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
 def lasting_name(source: str) -> str:
     """What a run records of its data: the path of a file from the root on, because the run may be
     resumed in another folder. The embedded names stay `names`, even beside a file of that name."""
-    if source in microgpt.SHA256 or not Path(source).is_file():
+    if source in microgpt.SHA256 or source.startswith("/dev/") or not Path(source).is_file():
         return source
     return str(Path(source).resolve())
 
@@ -56,7 +56,7 @@ def can_be_read_again(source: str) -> bool:
     return (
         source in microgpt.SHA256
         or source.startswith(("http://", "https://"))
-        or Path(source).is_file()
+        or (Path(source).is_file() and not source.startswith("/dev/"))
     )
 
 
