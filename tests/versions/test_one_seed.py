@@ -10,12 +10,12 @@ from microgpt_lab.base import versions
 
 from lab_helpers import HERE, NUMPY, module_of
 
-SEEDS = range(5)
+SEEDS = range(3)
 RECIPES = {"seed": 500, "gist": 200}  # steps: gist is long, and agrees from its first step on
 RUNS = [(recipe, seed) for recipe in RECIPES for seed in SEEDS]
 # In float32 rounding may change a draw, and then every name after it: 26 to 29 of 30 runs were
 # free of that, in each version measured. So few as this would be another model.
-ALIKE = 7  # of 10 runs
+ALIKE = 4  # of 6 runs
 CASES = [
     pytest.param(version.name, dtype, id=f"{version.name}-{dtype}")
     for version in HERE
@@ -45,9 +45,8 @@ def alike(version, dtype):
 
 def test_numpy_in_float64_prints_the_names_of_the_reference():
     """So that the other tests may compare with it, which takes a fiftieth of the time."""
-    for seed in (0, 42):
-        want = names(versions.REFERENCE, "float64", "seed", seed)
-        assert names(NUMPY, "float64", "seed", seed) == want
+    want = names(versions.REFERENCE, "float64", "seed", 42)
+    assert names(NUMPY, "float64", "seed", 42) == want
 
 
 @pytest.mark.parametrize(("version", "dtype"), CASES)
