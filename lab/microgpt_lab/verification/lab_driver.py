@@ -56,7 +56,10 @@ def main() -> None:
     """sys.argv has the number of processes at a time; the input has [[folder, [test, …]], …] as
     JSON. Prints a line of JSON for each that ended: its number, exit status, processor seconds, and
     what pytest printed."""
-    jobs, todo = int(sys.argv[1]), list(enumerate(json.load(sys.stdin)))
+    try:
+        jobs, todo = int(sys.argv[1]), list(enumerate(json.load(sys.stdin)))
+    except ValueError:  # the command ended before it had said all
+        sys.exit(1)
     for name in SLOW_IMPORTS:
         with contextlib.suppress(ImportError):
             __import__(name)
