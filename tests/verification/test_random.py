@@ -24,6 +24,7 @@ from golden_cases import CASES, NUMPY, answer_of, printed
 from lab_helpers import Lab, module_of
 
 SEED = 5
+COUNT = 20  # random cases that right versions are asked for
 # Wrong programs: edits of 02, and what the sentence about the smallest failing case names.
 WRONG = {
     "three documents at most": (
@@ -143,18 +144,18 @@ def test_a_case_in_which_rounding_decides_is_known():
 
 
 @pytest.fixture(scope="module")
-def fifty():
-    return random_cases.draw_cases(1, 20)
+def some():
+    return random_cases.draw_cases(1, COUNT)
 
 
 @pytest.mark.parametrize("name", [v for v in versions.find() if v[:2] in ("02", "09")])
-def test_right_versions_pass(fifty, name):
+def test_right_versions_pass(some, name):
     version = versions.find()[name]
     if version.missing:
         pytest.skip(version.missing)
     for dtype in version.dtypes:
-        cases = fifty.of(dtype)
-        assert len(cases) == 50
+        cases = some.of(dtype)
+        assert len(cases) == COUNT
         found = [f for one in cases for f in failing(module_of(name), one.case, dtype)]
         assert not found, found[0].line()
 
