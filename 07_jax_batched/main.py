@@ -45,7 +45,7 @@ def from_rows(matrices, dtype, device):
 
 def to_rows(unravel, vector):
     """The vector -> {name: rows}, as plain NumPy arrays."""
-    return jax.tree.map(np.array, unravel(vector))
+    return jax.tree.map(np.array, jax.jit(unravel)(vector))
 
 
 # ---------------------------------------------------------------- Forward

@@ -82,14 +82,15 @@ def reads(version, framework):
     return version.framework.split(".")[0] == framework
 
 
-# Only MLX and Numba keep compiled code in the temporary folder; torchrun starts 10.
+# Only MLX and Numba keep compiled code in the temporary folder. One that is missing is tried with a
+# program of each framework.
+FRAMEWORKS = {version.framework: version for version in reversed(lab_helpers.HERE)}
 FOLDERS = [
     pytest.param(version, name, id=f"{version.name}-{name}")
     for version in lab_helpers.HERE
-    for name in ("a space", 'a"quote', "missing")
-    if name == "missing" or reads(version, "mlx") or reads(version, "numba")
-    if "distributed" not in version.name
-]
+    for name in ("a space", 'a"quote')
+    if reads(version, "mlx") or reads(version, "numba")
+] + [pytest.param(version, "missing", id=version.name) for version in FRAMEWORKS.values()]
 
 
 @pytest.mark.parametrize(("version", "name"), FOLDERS)

@@ -208,7 +208,7 @@ PLANS = [
             TINY,
             n_embd=8,
             n_head=1,
-            n_layer=2,
+            n_layer=3,
             block_size=5,
             relu_power=4,
             init_std=0.1,

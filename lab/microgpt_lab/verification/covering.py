@@ -66,6 +66,8 @@ IN_ONE = {
     "linear-schedule": "float32",
     "thousand-names": "float32",
     "scaled": "float64",
+    "ragged-batch": "float64",
+    "unlike-recipes": "float64",
 }
 
 
