@@ -14,7 +14,8 @@ ARROWS = {
     "runs": {"base"},
     "verification": {"base", "runs"},
     "benchmark": {"base", "runs"},
-    "commands": {"base", "runs", "verification", "benchmark"},
+    "speedrun": {"base", "runs", "benchmark"},
+    "commands": {"base", "runs", "verification", "benchmark", "speedrun"},
 }
 FUNCTION, FILE = 40, 400  # lines at most
 
