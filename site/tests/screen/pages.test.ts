@@ -62,19 +62,21 @@ async function walk(page: Page): Promise<{ name: string; visible: boolean }[]> {
   throw new Error("the Tab key does not come to an end");
 }
 
-const CASES = VIEWS.flatMap((view) =>
+/** What is looked at: each view as it opens, and those that an address shows otherwise. */
+const PLACES = [...VIEWS, "deception?marked=A%2CC&sees=verify"];
+const CASES = PLACES.flatMap((place) =>
   (["light", "dark"] as const).flatMap((theme) =>
-    [1440, 390].map((width) => ({ view, theme, width })),
+    [1440, 390].map((width) => ({ place, theme, width })),
   ),
 );
 
-describe.each(CASES)("$view, $theme, $width pixels", ({ view, theme, width }) => {
+describe.each(CASES)("$place, $theme, $width pixels", ({ place, theme, width }) => {
   test("is accessible, fits, asks nobody, and returns from its address", async () => {
-    const { page, watch } = await open(screen, `#/${view}`, { theme, width });
+    const { page, watch } = await open(screen, `#/${place}`, { theme, width });
     expect(await findings(page)).toEqual([]);
     const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     expect(sideways).toBeLessThanOrEqual(0);
-    const shot = await page.screenshot({ fullPage: true, path: join(SHOTS, `${view}-${theme}-${width}.png`) });
+    const shot = await page.screenshot({ fullPage: true, path: join(SHOTS, `${place.replace(/\W+/g, "-").slice(0, 40)}-${theme}-${width}.png`) });
     const again = await open(screen, page.url().replace(screen.url, ""), { theme, width });
     expect(shot.equals(await again.page.screenshot({ fullPage: true }))).toBe(true);
     expect(watch).toEqual({ outside: [], errors: [] });
