@@ -21,6 +21,7 @@ export async function begin(place: string, id: number, plan: Plan): Promise<Begu
     documents: run.docs.length,
     heldOut: run.heldOut.length,
     weights: run.model.weights.length,
+    tokens: run.tokenizer.vocabSize,
     interval: run.interval,
   };
 }
@@ -46,6 +47,13 @@ export async function heldOutLoss(place: string, id: number, step: number): Prom
 
 export function measure(place: string, id: number): Yardstick[] | null {
   return at(place, id)?.yardsticks() ?? null;
+}
+
+/** Whether the runs in two places have the same weights after a step. */
+export function sameWeights(place: string, id: number, other: string, otherId: number, step: number): boolean | null {
+  const [one, two] = [at(place, id), at(other, otherId)];
+  if (!one || !two || Math.min(one.model.step, two.model.step) < step) return null;
+  return one.sameAs(two, step);
 }
 
 export function takeAway(place: string, id: number, step: number): Uint8Array | null {
