@@ -6,6 +6,7 @@ import { RECIPES, Tokenizer, learningRate, misfit, type Config, type RecipeName 
 import { digest, parse, split } from "./documents.ts";
 import { Model } from "./model.ts";
 import { Random, Uniforms } from "./random.ts";
+import type { Trained } from "./reading.ts";
 import { sampleName } from "./sample.ts";
 import { yardsticks, type Yardstick } from "./yardsticks.ts";
 
@@ -201,6 +202,14 @@ export class Run {
     viewer.step = from.step;
     while (viewer.step < step) this.trainStep(viewer);
     return viewer;
+  }
+
+  /** A copy of the model after a step, and the stream that its names are drawn from. */
+  trained(step: number): Trained {
+    const model = new Model(this.config, this.tokenizer.vocabSize);
+    model.weights.set(this.restore(Math.min(step, this.model.step)).weights);
+    model.step = this.viewer.step;
+    return { model, tokenizer: this.tokenizer, uniforms: new Uniforms(Random.fromState(this.stream)) };
   }
 
   /** Whether another run has the same weights, number by number, after a step that both have had. */

@@ -126,6 +126,11 @@ export class Trainer {
     return id === this.id && otherId === other.id ? same : null;
   }
 
+  /** Let the machine have the model after a step. */
+  async hold(step: number): Promise<boolean> {
+    return (await ask("holdRun", this.place, this.id, step)) !== null;
+  }
+
   async takeAway(step: number): Promise<Uint8Array | null> {
     return ask("takeAway", this.place, this.id, step);
   }
