@@ -62,12 +62,17 @@ async function walk(page: Page): Promise<{ name: string; visible: boolean }[]> {
   throw new Error("the Tab key does not come to an end");
 }
 
-/** What is looked at: each view as it opens, and those that an address shows otherwise. */
-const PLACES = [...VIEWS, "deception?marked=A%2CC&sees=verify"];
-const CASES = PLACES.flatMap((place) =>
-  (["light", "dark"] as const).flatMap((theme) =>
-    [1440, 390].map((width) => ({ place, theme, width })),
-  ),
+/** What is looked at: each view as it opens, in four ways, and in two what addresses show otherwise. */
+const OTHERS = [
+  "deception?marked=A%2CC&sees=verify",
+  "training?of=recipe%3Dseed&fork=150&against=recipe%3Dseed&learning_rate=0.049",
+  "machine?run=recipe%3Dgist%26n_embd%3D8&step=30&name=annabella",
+];
+const CASES = (["light", "dark"] as const).flatMap((theme) =>
+  [1440, 390].flatMap((width) => {
+    const places = (theme === "light") === (width === 1440) ? [...VIEWS, ...OTHERS] : VIEWS;
+    return places.map((place) => ({ place, theme, width }));
+  }),
 );
 
 describe.each(CASES)("$place, $theme, $width pixels", ({ place, theme, width }) => {
