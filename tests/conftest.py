@@ -1,17 +1,18 @@
 """A finished run, for all tests that read one; and a count of what the tests try.
 
-`pytest --tried FILE` writes the count as JSON, for a table.
-A test with the mark `tried("what")` is one try for each of its parameters; it was lost if it
-failed.
+`pytest --tried docs/reliability.json` writes the count into that record, and the page beside it.
+A test with the mark `tried("what")` is one try for each of its parameters. A test that tries many
+things counts them with the fixture `tried`. A try was lost if its test failed.
 """
 
-import json
+import os
 from pathlib import Path
 
 import microgpt
 
 import pytest
 
+import reliability
 from lab_helpers import SMALL
 
 MARK = "tried(what): count each run of this test as one try of that"
@@ -31,29 +32,48 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     for item in items:
         for mark in item.iter_markers("tried"):
-            item.user_properties.append(("tried", mark.args[0]))
+            item.user_properties.append(("tried", {"what": mark.args[0], "number": 1}))
+
+
+class Tried:
+    """Counts what a test tries."""
+
+    def __init__(self, item):
+        self.item, self.counts, self.variables = item, {}, {}
+
+    def __call__(self, what):
+        """One more try."""
+        if what not in self.counts:
+            self.counts[what] = {"what": what, "number": 0, "variables": self.variables}
+            self.item.user_properties.append(("tried", self.counts[what]))
+        self.counts[what]["number"] += 1
+
+    def number(self, variable, default):
+        """How many to try: from an environment variable, or the default."""
+        if variable not in os.environ:
+            return default
+        self.variables[variable] = os.environ[variable]
+        return int(os.environ[variable])
+
+
+@pytest.fixture
+def tried(request):
+    return Tried(request.node)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_teststatus(report, config):
     if report.when == "call" and not report.skipped:
-        for name, what in report.user_properties:
+        for name, found in report.user_properties:
             if name == "tried":
-                file = report.nodeid.split("::")[0]
-                row = config.rows.setdefault((what, file), {"tried": 0, "lost": 0})
-                row["tried"] += 1
-                row["lost"] += report.failed
+                reliability.count(config.rows, report.nodeid, found, report.failed)
     return (yield)
 
 
 def pytest_sessionfinish(session):
     path = session.config.getoption("--tried")
     if path and not hasattr(session.config, "workerinput"):  # in the process that has all reports
-        rows = [
-            {"what": what, **counts, "command": f"uv run pytest {file}"}
-            for (what, file), counts in sorted(session.config.rows.items())
-        ]
-        Path(path).write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+        reliability.update(Path(path), list(session.config.rows.values()))
 
 
 @pytest.fixture(scope="session")

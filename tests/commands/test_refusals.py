@@ -175,6 +175,34 @@ def test_an_empty_prompt_is_no_letters(lab, run):
     assert lab("sample", run, "--prompt=", "-n", 1) == 0
 
 
+# ---------------------------------------------------------------- Files that never end
+
+READ = [
+    ["verify", "02", "--case", "{endless}"],
+    ["verify", "--results", "{endless}"],
+    ["verify", "02", "--checkpoint", "{endless}"],
+    ["bench", "--from", "{endless}"],
+    ["bench", "02", "--quick", "--against", "{endless}"],
+    ["train", "02", "--data", "{endless}"],
+    ["train", "02", "--from", "{endless}"],
+    ["compare", "02", "--data", "{endless}"],
+    ["resume", "{run}", "--until", "61", "--data", "{endless}"],
+    ["sample", "{endless}"],
+    ["show", "{endless}", "anna"],
+    ["export", "{endless}", "x.json"],
+]
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+@pytest.mark.tried("a path that never ends, for every option that names one")
+@pytest.mark.parametrize("arguments", READ, ids=" ".join)
+def test_a_path_that_never_ends_is_refused(lab, run, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    said = lab.refuses(*(text.format(run=run, endless="/dev/zero") for text in arguments))
+    assert "/dev/zero" in said
+    assert not list(tmp_path.iterdir())
+
+
 # ---------------------------------------------------------------- Numbers
 
 NUMBERS = [

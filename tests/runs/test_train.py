@@ -28,8 +28,6 @@ from resuming import resume_in_silence
 import lab_helpers
 from lab_helpers import NUMPY, SMALL, losses_of
 
-KILLS = int(os.environ.get("MICROGPT_KILLS", "20"))
-
 
 @pytest.fixture
 def numpy_with():
@@ -277,7 +275,7 @@ def wait_for_losses(run, count):
         time.sleep(0.002)
 
 
-def test_no_kill_loses_a_checkpoint_that_was_announced(lab, names, tmp_path):
+def test_no_kill_loses_a_checkpoint_that_was_announced(lab, names, tmp_path, tried):
     """kill -9 at random moments: a third of them while the process starts, the others after it has
     taken some steps. MICROGPT_KILLS is their number. The processes are forks of one that has
     everything imported."""
@@ -288,7 +286,8 @@ def test_no_kill_loses_a_checkpoint_that_was_announced(lab, names, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["microgpt_lab.runs.training"])
     announced = 1
-    for kill in range(KILLS):
+    for kill in range(tried.number("MICROGPT_KILLS", 20)):
+        tried("a training process that is killed, then resume")
         before = len(losses_of(run))
         process = context.Process(target=resume_in_silence, args=[str(run)])
         process.start()

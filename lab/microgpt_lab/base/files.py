@@ -198,11 +198,16 @@ def cut(text: str, length: int) -> str:
 # ---------------------------------------------------------------- Reading
 
 
-def read(path: Path, most: int = 2**28) -> bytes:
+PLENTY = 2**28  # bytes
+
+
+def read(path: Path, most: int = PLENTY) -> bytes:
     """All bytes of a file. Raises InputError for more than `most` bytes, because a path such as
-    /dev/zero never ends."""
+    /dev/zero never ends. What is no regular file may have PLENTY at most."""
     raw = bytearray()
     with failing_plainly(path, "read"), open(path, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            most = min(most, PLENTY)
         while len(raw) <= most and (piece := file.read(2**20)):
             raw += piece
     if len(raw) > most:

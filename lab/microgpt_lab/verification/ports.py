@@ -11,6 +11,7 @@ from typing import Any
 
 from microgpt import InputError
 
+from microgpt_lab.base import files
 from microgpt_lab.verification import checks, diagnosis, port_process
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.port_replies import Reply as Reply
@@ -91,10 +92,9 @@ def read_results(path: Path, cases: Sequence[Case]) -> list[Reply]:
 def read_list(path: Path) -> list[Any]:
     """The values of a JSON list, or of a file with one JSON value a line. Raises InputError."""
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        why = getattr(e, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"cannot read --results {str(path)!r}: {why}") from None
+        text = files.read_text(path)
+    except InputError as e:
+        raise InputError(f"--results: {e}") from None
     try:
         whole = json.loads(text)
         return whole if isinstance(whole, list) else [whole]

@@ -16,7 +16,7 @@ from typing import Any
 import microgpt
 from microgpt import Config, InputError, Snapshot, Tokenizer
 
-from microgpt_lab.verification import vectors
+from microgpt_lab.verification import case_file, vectors
 from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.sensitivity import DTYPES, PREFIX, is_steady
 
@@ -348,15 +348,8 @@ def find_case(given: str) -> Case:
     if given in golden:
         return golden[given]
     path = Path(given)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         near = difflib.get_close_matches(given, golden, 1)
         said = f"did you mean {near[0]}?" if near else f"there are {', '.join(golden)}"
         raise InputError(f"no case and no file {given!r}: {said}")
-    try:
-        case = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise InputError(f"cannot read case {given!r}: {e}") from None
-    needed = ("id", "config", "letters", "documents", "start", "steps", "uniforms", "answer")
-    if not isinstance(case, dict) or any(key not in case for key in needed):
-        raise InputError(f"{given!r} is not a case: it must have {', '.join(needed)}")
-    return dict(case)
+    return case_file.read_case(path)
