@@ -28,7 +28,9 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
     if case["steps"]:
         state = module.create(config, start, dtype=dtype, **options)
         every = shared.batches(config, tokenizer, case["documents"], start.step)
-        todo = list(islice(every, case["steps"]))
+        # at the end of a run: one more than there may be, so that a step too many shows
+        ends = start.step + case["steps"] == config.steps
+        todo = list(islice(every, case["steps"] + ends))
         batch = todo[0][0]
         answer["logits"] = [np.asarray(module.logits(state, t[:-1])).tolist() for t in batch]
         yield "logits", answer
@@ -42,7 +44,7 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
         # Train the same state: if loss_and_grads has changed it, the losses show that.
         losses: list[float] = []
         answer["after"], steps = {}, iter(todo)
-        for until in (*vectors.KEPT, case["steps"]):
+        for until in (*vectors.KEPT, len(todo)):
             more = islice(steps, until - len(losses))
             losses += [float(loss) for loss in module.train(state, more)]
             if len(losses) == until and until in vectors.KEPT:

@@ -106,6 +106,8 @@ def reason_of(node: ast.AST) -> str:
     if isinstance(node, ast.If):
         if "__name__" in ast.unparse(node.test):
             return START
+        if "sys.version_info" in ast.unparse(node.test):
+            return MESSAGE
         if any(word in ast.unparse(node.test) for word in OTHERS):
             return HELPERS
         if isinstance(node.body[-1], ast.Raise):
