@@ -14,7 +14,8 @@ ARROWS = {
     "runs": {"base"},
     "verification": {"base", "runs"},
     "benchmark": {"base", "runs"},
-    "commands": {"base", "runs", "verification", "benchmark"},
+    "beyond": {"base", "runs", "verification"},
+    "commands": {"base", "runs", "verification", "benchmark", "beyond"},
 }
 FUNCTION, FILE = 40, 400  # lines at most
 
