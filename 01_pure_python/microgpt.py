@@ -164,10 +164,14 @@ def softmax(x):
     # p_i = e^x_i / Σ_k e^x_k,  so  dp_i/dx_j = p_i (1 - p_i) if i = j,  else -p_i p_j
     exps, total, _ = exponentials(data(x))
     p = [e / total for e in exps]
-    return [
-        Value(pi, x, [pi * ((i == j) - pj) for j, pj in enumerate(p)])
-        for i, pi in enumerate(p)
-    ]
+    return [Value(pi, x, softmax_slopes(p, i)) for i, pi in enumerate(p)]
+
+
+def softmax_slopes(p, i):
+    """dp_i/dx_j for each j. A generator: backward() computes them when it needs them,
+    as n² numbers for each token would take too much memory."""
+    for j, pj in enumerate(p):
+        yield p[i] * ((i == j) - pj)
 
 
 def cross_entropy(x, target):

@@ -15,7 +15,8 @@ ARROWS = {
     "verification": {"base", "runs"},
     "benchmark": {"base", "runs"},
     "beyond": {"base", "runs", "verification"},
-    "commands": {"base", "runs", "verification", "benchmark", "beyond"},
+    "speedrun": {"base", "runs", "benchmark"},
+    "commands": {"base", "runs", "verification", "benchmark", "beyond", "speedrun"},
 }
 FUNCTION, FILE = 40, 400  # lines at most
 

@@ -1,9 +1,9 @@
 // Everything that is computed, is computed here, outside the page's own thread.
 
-import { makeUp, read } from "./engine/reading.ts";
-import { advance, begin, heldOutLoss, look, measure, takeAway } from "./engine/runs.ts";
+import { about, hold, holdRun, makeUp, read } from "./engine/models.ts";
+import { advance, begin, heldOutLoss, look, measure, sameWeights, takeAway } from "./engine/runs.ts";
 
-const api = { read, makeUp, begin, advance, look, heldOutLoss, measure, takeAway };
+const api = { about, hold, holdRun, read, makeUp, begin, advance, look, heldOutLoss, measure, sameWeights, takeAway };
 export type Api = typeof api;
 
 interface Call {

@@ -25,8 +25,33 @@ const PACKED = "11_pytorch_packed";
 
 const FORWARD = "Forward";
 const TRAINING = "Loss and training";
+const INTERFACE = "Interface";
 
 export const CONCEPTS: Concept[] = [
+  {
+    id: "tokenizer",
+    title: "Tokenizer",
+    says: "A token is a whole number that stands for a letter. Only 01 has a tokenizer, and every version imports it. Beside it stands the code with which a version splits these tokens into inputs and targets, or makes arrays of them.",
+    formula: String.raw`\mathrm{BOS},\; x_1,\; \dots,\; x_\ell,\; \mathrm{BOS}`,
+    rule: "S2.2",
+    check: "stream",
+    cuts: {
+      [PURE]: ["Tokens", "Tokenizer"], [NUMPY]: [TRAINING, "loss_and_backward"], [TORCH]: [TRAINING, "loss_and_backward"],
+      [BATCHED]: [TRAINING, "pad"], [JAX]: [TRAINING, "pad"], [MLX]: [TRAINING, "pad"], [PACKED]: [TRAINING, "pack"],
+    },
+  },
+  {
+    id: "weights",
+    title: "Initial weights",
+    says: "01 draws them for every version, from one random stream and in one order. Each version turns the rows into arrays of its own.",
+    formula: String.raw`w = \sigma z`,
+    rule: "S3.3",
+    check: "stream",
+    cuts: {
+      [PURE]: ["Parameters", "shapes", "initial"], [NUMPY]: ["Parameters", "matrices"], [TORCH]: ["Parameters", "from_rows"],
+      [JAX]: ["Parameters", "from_rows"], [MLX]: ["Parameters", "from_rows"], [NUMBA]: ["Parameters", "weight_axes"],
+    },
+  },
   {
     id: "rmsnorm",
     title: "RMSNorm",
@@ -141,15 +166,16 @@ export const CONCEPTS: Concept[] = [
     },
   },
   {
-    id: "weights",
-    title: "Initial weights",
-    says: "01 draws them for every version, from one random stream and in one order. Each version turns the rows into arrays of its own.",
-    formula: String.raw`w = \sigma z`,
-    rule: "S3.3",
-    check: "stream",
+    id: "sampling",
+    title: "Sampling",
+    says: "One random number chooses one letter: the first whose running sum of probabilities exceeds it. Only 01 has the sampler. It asks the version for logits, so the same random numbers give the same names.",
+    formula: String.raw`\min\left\{ i : \textstyle\sum_{j \le i} \mathrm{softmax}(z/\tau)_j > u \right\}`,
+    rule: "S11.3",
+    check: "names",
     cuts: {
-      [PURE]: ["Parameters", "shapes", "initial"], [NUMPY]: ["Parameters", "matrices"], [TORCH]: ["Parameters", "from_rows"],
-      [JAX]: ["Parameters", "from_rows"], [MLX]: ["Parameters", "from_rows"], [NUMBA]: ["Parameters", "weight_axes"],
+      [PURE]: ["Sampling", "generate"], [NUMPY]: [INTERFACE, "logits"], [TORCH]: [INTERFACE, "logits"],
+      [BATCHED]: [INTERFACE, "logits"], [JAX]: [INTERFACE, "compiled_logits", "logits"], [MLX]: [INTERFACE, "logits"],
+      [NUMBA]: [INTERFACE, "logits"], [PACKED]: [INTERFACE, "logits"],
     },
   },
   {

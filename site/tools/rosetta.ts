@@ -90,8 +90,8 @@ interface Row {
 }
 
 /** The difference of a version from 01 in a check, in double precision where it has that. */
-function measured(version: string, check: string): { dtype: string; difference: "exact" | number } {
-  const { versions } = JSON.parse(text("spec/verified.json")) as { versions: Record<string, { rows: Row[] }> };
+function measured(read: typeof text, version: string, check: string): { dtype: string; difference: "exact" | number } {
+  const { versions } = JSON.parse(read("spec/verified.json")) as { versions: Record<string, { rows: Row[] }> };
   const rows = (versions[version]?.rows ?? []).filter(({ variant }) => !variant);
   const row = rows.find(({ dtype }) => dtype === "float64") ?? rows[0];
   const difference = row?.checks[check];
@@ -99,14 +99,15 @@ function measured(version: string, check: string): { dtype: string; difference: 
   return { dtype: row.dtype, difference };
 }
 
-function titleOf(version: string): string {
+function titleOf(read: typeof text, version: string): string {
   if (version.startsWith("01")) return "Pure Python";
-  const found = /^title = "(.*)"$/m.exec(text(`${version}/pyproject.toml`));
+  const found = /^title = "(.*)"$/m.exec(read(`${version}/pyproject.toml`));
   if (!found) throw new Error(`Rosetta: ${version}/pyproject.toml has no title`);
   return found[1]!;
 }
 
-export function rosetta(): Plugin {
+/** `read` gives the text of a file of the repository. */
+export function rosetta(read: typeof text = text): Plugin {
   const id = "virtual:rosetta";
   return {
     name: "rosetta",
@@ -114,16 +115,16 @@ export function rosetta(): Plugin {
     async load(source) {
       if (source !== `\0${id}`) return null;
       const shiki = await highlighter();
-      const rules = rulesIn(text("SPEC.md"));
+      const rules = rulesIn(read("SPEC.md"));
       const names = [...new Set(CONCEPTS.flatMap(({ cuts }) => Object.keys(cuts)))].sort();
       for (const name of names) this.addWatchFile(new URL(programOf(name), ROOT).pathname);
       const concepts = CONCEPTS.map(({ id: concept, title, says, formula, rule, check, cuts }) => {
         if (!rules.has(rule)) throw new Error(`SPEC.md has no rule ${rule}, which Rosetta shows`);
         const code = Object.entries(cuts).map(([version, [section, ...anchors]]) => {
           const path = programOf(version);
-          const parts = anchors.map((name) => cut(text(path), section, name, path));
+          const parts = anchors.map((name) => cut(read(path), section, name, path));
           const shown = parts.map((part) => part.code).join("\n\n\n");
-          return [version, { path, line: parts[0]!.line, lines: shown.split("\n").length, html: coloured(shiki, shown), measured: measured(version, check) }];
+          return [version, { path, line: parts[0]!.line, lines: shown.split("\n").length, html: coloured(shiki, shown), measured: measured(read, version, check) }];
         });
         return {
           id: concept, title, says, rule, check,
@@ -132,7 +133,7 @@ export function rosetta(): Plugin {
           code: Object.fromEntries(code),
         };
       });
-      const versions = Object.fromEntries(names.map((name) => [name, titleOf(name)]));
+      const versions = Object.fromEntries(names.map((name) => [name, titleOf(read, name)]));
       return `export const CONCEPTS = ${JSON.stringify(concepts)};\nexport const VERSIONS = ${JSON.stringify(versions)};`;
     },
   };

@@ -10,6 +10,7 @@ from microgpt_lab.base import versions
 from microgpt_lab.benchmark import bench
 from microgpt_lab.commands import main
 from microgpt_lab.runs import compare, run_folder, show, training
+from microgpt_lab.speedrun import race
 from microgpt_lab.verification import (
     from_checkpoint,
     lab_mutants,
@@ -60,7 +61,7 @@ def no_work(run, tmp_path, monkeypatch):
         (ports, "run_program"), (ports, "read_results"), (random_cases, "draw_cases"),
         (bench, "measure"), (compare, "train_in_process"), (training.TrainingSession, "work"),
         (show, "read_name"), (show, "embedding_paths"), (mutants, "run_all"),
-        (proof, "run_all"), (lab_mutants, "run_mutants"),
+        (proof, "run_all"), (lab_mutants, "run_mutants"), (race, "in_turns"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, work)
     return lambda arguments: [str(a).format(run=run) for a in arguments]
@@ -132,6 +133,7 @@ EMPTY = [
     ["mutants", ""],
     ["mutants", "lab", ""],
     ["proof", ""],
+    ["speedrun", ""],
     ["compare", "--data", ""],
     ["compare", "--recipe="],
     ["train", ""],
@@ -188,6 +190,8 @@ NUMBERS = [
     ["compare", "02", "--held-out", "1"],
     ["compare", "02", "--batch-size", "99999"],
     ["verify", "02", "--jobs", "0"],
+    ["speedrun", "--seeds", "0"],
+    ["speedrun", "--seeds", "1000"],
     ["verify", "02", "--random", "-1"],
     ["verify", "02", "--seed", "-1"],
     ["verify", "--program", "cat", "--timeout", "0"],

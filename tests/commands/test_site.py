@@ -10,6 +10,7 @@ import threading
 
 import pytest
 from microgpt_lab.commands import site
+from microgpt_lab.verification import deception
 
 
 @pytest.fixture
@@ -151,3 +152,64 @@ def test_the_numbers_that_the_page_shows_are_01s():
         [sys.executable, site.SITE / "tools" / "record.py", "--check"], capture_output=True
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+# ---------------------------------------------------------------- The deception
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return deception.measure()
+
+
+def recorded():
+    return json.loads(deception.FILE.read_text("utf-8"))
+
+
+def test_the_wrong_programs_of_the_page_are_those_of_today(measured):
+    """Their edits, losses and verdicts are what `microgpt site --record` would write now."""
+    assert deception.differs(measured, recorded()) == ""
+    programs = measured["programs"]
+    assert {one["id"] for one in programs if one["id"]} == set(deception.WRONG)
+    assert all(check["passed"] for check in measured["right"])
+    assert all(not one["first"]["passed"] for one in programs if one["id"])
+
+
+def change(name, value):
+    def changed(made):
+        wrong = next(one for one in made["programs"] if one["id"])
+        wrong[name] = value(wrong[name])
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (change("replace", lambda text: text + " "), "replace"),
+        (change("seed", lambda seed: seed + 1), "seed"),
+        (change("losses", lambda losses: [losses[0] + 0.01, *losses[1:]]), "losses"),
+        (change("losses", lambda losses: [float("nan"), *losses[1:]]), "losses"),
+        (change("checks", lambda checks: [one | {"passed": True} for one in checks]), "verdict"),
+        (change("first", lambda first: first | {"check": "names"}), "verdict"),
+        (lambda made: made["programs"].pop(), "number of programs"),
+        (lambda made: made["reference"]["losses"].reverse(), "losses"),
+    ],
+)
+def test_a_recording_that_is_not_what_was_measured_is_noticed(wrong, said):
+    made = recorded()
+    assert deception.differs(made, recorded()) == ""
+    wrong(made)
+    assert said in deception.differs(recorded(), made)
+
+
+def test_a_recording_that_is_up_to_date_keeps_its_date(measured, monkeypatch, lab):
+    monkeypatch.setattr(deception, "measure", lambda: measured)
+    assert lab("site", "--record") == 0
+    assert lab.out == f"site/src/recorded/deception.json is as recorded on {recorded()['date']}\n"
+    monkeypatch.undo()
+    monkeypatch.setattr(deception, "WRONG", ("no-such-mutant",))
+    assert lab("site", "--record") == 2
+    assert "has no 'no-such-mutant', which the page shows" in lab.err
+    assert lab("site", "--record", "--build-only") == 2
+    assert "leave --build-only out" in lab.err

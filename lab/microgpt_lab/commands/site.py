@@ -28,8 +28,12 @@ class Site:
     """Port on 127.0.0.1; 0 takes a free one."""
     build_only: bool = False
     """Build site/dist and end."""
+    record: bool = False
+    """Train the wrong programs of the page again, write their losses, and end."""
 
     def run(self) -> int:
+        if self.record:
+            return self.run_record()
         if not 0 <= self.port <= 65535:
             raise InputError(f"port is {self.port}: it must lie in 0 … 65535")
         server = None if self.build_only else listen(self.port)  # first: building takes a while
@@ -43,6 +47,16 @@ class Site:
         finally:
             if server is not None:
                 server.server_close()
+        return 0
+
+    def run_record(self) -> int:
+        from microgpt_lab.base import versions
+        from microgpt_lab.verification import deception
+
+        if self.build_only:
+            raise InputError("--record writes what the page is built from: leave --build-only out")
+        versions.ensure_tree()
+        print(deception.record())
         return 0
 
 

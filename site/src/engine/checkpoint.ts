@@ -32,18 +32,35 @@ export function readCheckpoint(raw: ArrayBuffer): {
   metadata: Metadata;
   tensors: Map<string, Float64Array>;
 } {
-  const length = Number(new DataView(raw).getBigUint64(0, true));
-  const text = new TextDecoder().decode(new Uint8Array(raw, 8, length));
-  const { __metadata__: said, ...header } = JSON.parse(text) as {
-    __metadata__: { microgpt: string };
-  };
+  const { header, metadata, start: from } = headerOf(raw);
   const tensors = new Map<string, Float64Array>();
-  for (const [name, entry] of Object.entries(header as Record<string, Entry>)) {
-    if (entry.dtype !== "F64") throw new Error(`${name} is ${entry.dtype}: it must be F64`);
-    const [start, end] = entry.data_offsets;
-    tensors.set(name, new Float64Array(raw.slice(8 + length + start, 8 + length + end)));
+  for (const [name, { dtype, data_offsets }] of Object.entries(header)) {
+    if (dtype !== "F64" && dtype !== "F32") throw new Error(`${name} is ${dtype} in this file: it must be F64 or F32.`);
+    const [start, end] = data_offsets.map((offset) => from + offset) as [number, number];
+    if (!(from <= start && start <= end && end <= raw.byteLength)) throw new Error(`This file is cut off: ${name} is not whole.`);
+    const bytes = raw.slice(start, end);
+    tensors.set(name, dtype === "F64" ? new Float64Array(bytes) : Float64Array.from(new Float32Array(bytes)));
   }
-  return { metadata: JSON.parse(said.microgpt) as Metadata, tensors };
+  return { metadata, tensors };
+}
+
+/** The parts of a file before its numbers. Throws, with one sentence, for a file of another kind. */
+function headerOf(raw: ArrayBuffer): { header: Record<string, Entry>; metadata: Metadata; start: number } {
+  const length = raw.byteLength < 8 ? Infinity : Number(new DataView(raw).getBigUint64(0, true));
+  if (8 + length > raw.byteLength) throw new Error("This is no safetensors file.");
+  let parts: { __metadata__?: { microgpt?: string } };
+  let metadata: Metadata | null;
+  try {
+    parts = JSON.parse(new TextDecoder().decode(new Uint8Array(raw, 8, length))) as typeof parts;
+    metadata = JSON.parse(parts.__metadata__?.microgpt ?? "null") as Metadata | null;
+  } catch {
+    throw new Error("This is no safetensors file.");
+  }
+  if (!metadata?.format.startsWith("microgpt-checkpoint/")) {
+    throw new Error("This safetensors file is no checkpoint of microgpt: open one that `microgpt train` wrote, or this page.");
+  }
+  const { __metadata__: _, ...header } = parts;
+  return { header: header as Record<string, Entry>, metadata, start: 8 + length };
 }
 
 /** A whole checkpoint: weights and both moments. */

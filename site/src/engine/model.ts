@@ -321,8 +321,7 @@ export class Model {
   }
 
   /** One step: the loss of a batch, before the weights move. */
-  trainStep(batch: number[][]): number {
-    const rate = learningRate(this.config, this.step);
+  trainStep(batch: number[][], rate = learningRate(this.config, this.step)): number {
     const loss = this.lossAndGradients(batch);
     this.adam(rate);
     return loss;

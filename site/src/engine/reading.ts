@@ -1,7 +1,7 @@
 // What the machine shows: everything that a model computes for a name, and the names it makes up.
 
 import { readCheckpoint } from "./checkpoint.ts";
-import { RECIPES, Tokenizer, type Config } from "./config.ts";
+import { RECIPES, Tokenizer, misfit, type Config } from "./config.ts";
 import { Model, type Traced } from "./model.ts";
 import { Random, Uniforms } from "./random.ts";
 import { after, choose, distribution } from "./sample.ts";
@@ -48,15 +48,27 @@ let recorded: Promise<Trained> | null = null;
 export function recordedModel(): Promise<Trained> {
   recorded ??= fetch(recordedUrl)
     .then((reply) => reply.arrayBuffer())
-    .then(fromCheckpoint);
+    .then((raw) => fromCheckpoint(raw));
   return recorded;
 }
 
-export function fromCheckpoint(raw: ArrayBuffer): Trained {
+/** The model of a checkpoint. Throws, with one sentence, for a file that has none. */
+export function fromCheckpoint(raw: ArrayBuffer, usual: Config = RECIPES.seed): Trained {
   const { metadata, tensors } = readCheckpoint(raw);
   const tokenizer = new Tokenizer(metadata.letters);
-  const model = new Model({ ...RECIPES.seed, ...metadata.config }, tokenizer.vocabSize);
-  for (const { name, offset } of model.table) model.weights.set(tensors.get(name)!, offset);
+  const config = { ...usual, ...metadata.config };
+  const wrong = misfit(config);
+  if (wrong) throw new Error(`This checkpoint has a recipe that cannot work: ${wrong}`);
+  const model = new Model(config, tokenizer.vocabSize);
+  for (const { name, rows, columns, offset } of model.table) {
+    const values = tensors.get(name);
+    if (!values) throw new Error(`This checkpoint has no tensor ${name}, which its recipe needs.`);
+    if (values.length !== rows * columns) {
+      throw new Error(`${name} has ${values.length} numbers in this checkpoint: its recipe needs ${rows} × ${columns}.`);
+    }
+    if (!values.every(Number.isFinite)) throw new Error(`${name} has a number in this checkpoint that is not finite.`);
+    model.weights.set(values, offset);
+  }
   model.step = metadata.step;
   return { model, tokenizer, uniforms: new Uniforms(Random.fromState(metadata.rng)) };
 }
@@ -69,15 +81,11 @@ export interface Question {
   temperature: number;
 }
 
-export async function read(question: Question): Promise<Reading> {
-  return readWith(await recordedModel(), question);
-}
-
 export function readWith(trained: Trained, question: Question): Reading {
   const { model, tokenizer, uniforms } = trained;
   const { block_size: T } = model.config;
   const V = tokenizer.vocabSize;
-  const letters = [...question.name].slice(0, T);
+  const letters = [...question.name].filter((letter) => tokenizer.has(letter)).slice(0, T);
   const typed = letters.length;
   const draws: Draw[] = [];
   let ended = letters.length === T ? full(T) : "";
@@ -120,10 +128,6 @@ export interface MadeUp {
   name: string;
   from: number;
   draws: number;
-}
-
-export async function makeUp(count: number, temperature: number): Promise<MadeUp[]> {
-  return makeUpWith(await recordedModel(), count, temperature);
 }
 
 export function makeUpWith(trained: Trained, count: number, temperature: number): MadeUp[] {

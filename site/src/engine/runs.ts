@@ -7,7 +7,7 @@ import type { Yardstick } from "./yardsticks.ts";
 const runs = new Map<string, { run: Run; id: number }>();
 let text: Promise<string> | null = null;
 
-function repositoryNames(): Promise<string> {
+export function repositoryNames(): Promise<string> {
   text ??= fetch(namesUrl).then((reply) => reply.text());
   return text;
 }
@@ -21,33 +21,41 @@ export async function begin(place: string, id: number, plan: Plan): Promise<Begu
     documents: run.docs.length,
     heldOut: run.heldOut.length,
     weights: run.model.weights.length,
+    tokens: run.tokenizer.vocabSize,
     interval: run.interval,
   };
 }
 
 /** The run in a place, or null if another has taken it meanwhile. */
-function at(place: string, id: number): Run | null {
+export function runAt(place: string, id: number): Run | null {
   const found = runs.get(place);
   return found?.id === id ? found.run : null;
 }
 
 export function advance(place: string, id: number, goal: number, ms: number): Progress | null {
-  return at(place, id)?.advance(goal, ms) ?? null;
+  return runAt(place, id)?.advance(goal, ms) ?? null;
 }
 
 export function look(place: string, id: number, step: number): Look | null {
-  return at(place, id)?.look(step) ?? null;
+  return runAt(place, id)?.look(step) ?? null;
 }
 
 export async function heldOutLoss(place: string, id: number, step: number): Promise<number | null> {
-  const loss = await at(place, id)?.heldOutLoss(step);
-  return at(place, id) && loss !== undefined ? loss : null;
+  const loss = await runAt(place, id)?.heldOutLoss(step);
+  return runAt(place, id) && loss !== undefined ? loss : null;
 }
 
 export function measure(place: string, id: number): Yardstick[] | null {
-  return at(place, id)?.yardsticks() ?? null;
+  return runAt(place, id)?.yardsticks() ?? null;
+}
+
+/** Whether the runs in two places have the same weights after a step. */
+export function sameWeights(place: string, id: number, other: string, otherId: number, step: number): boolean | null {
+  const [one, two] = [runAt(place, id), runAt(other, otherId)];
+  if (!one || !two || Math.min(one.model.step, two.model.step) < step) return null;
+  return one.sameAs(two, step);
 }
 
 export function takeAway(place: string, id: number, step: number): Uint8Array | null {
-  return at(place, id)?.checkpoint(step) ?? null;
+  return runAt(place, id)?.checkpoint(step) ?? null;
 }

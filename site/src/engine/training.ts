@@ -2,10 +2,11 @@
 // its plan, so any step can be shown again: from the snapshot before it, trained on.
 
 import { writeCheckpoint, type Metadata } from "./checkpoint.ts";
-import { RECIPES, Tokenizer, misfit, type Config, type RecipeName } from "./config.ts";
+import { RECIPES, Tokenizer, learningRate, misfit, type Config, type RecipeName } from "./config.ts";
 import { digest, parse, split } from "./documents.ts";
 import { Model } from "./model.ts";
 import { Random, Uniforms } from "./random.ts";
+import type { Trained } from "./reading.ts";
 import { sampleName } from "./sample.ts";
 import { yardsticks, type Yardstick } from "./yardsticks.ts";
 
@@ -18,6 +19,26 @@ export interface Plan {
   heldOut: number;
   /** Names of the reader's own, one on each line; "" means those of the repository. */
   own: string;
+  /** A fork: up to this step the run is that of another plan, whose weights and moments it has there. */
+  from?: { step: number; plan: Plan };
+}
+
+/** The settings of a run from a step on, and the place of that step's first document. */
+interface Stage {
+  first: number;
+  document: number;
+  config: Config;
+}
+
+/** What a run does, from the beginning of the first plan that it was forked from. */
+function stagesOf(plan: Plan): Stage[] {
+  const config = { ...RECIPES[plan.recipe], ...plan.numbers };
+  if (!plan.from) return [{ first: 0, document: 0, config }];
+  const first = plan.from.step;
+  const before = stagesOf(plan.from.plan).filter((stage) => stage.first < first);
+  const last = before.at(-1);
+  const document = last ? last.document + (first - last.first) * last.config.batch_size : 0;
+  return [...before, { first, document, config }];
 }
 
 export interface Begun {
@@ -25,6 +46,8 @@ export interface Begun {
   documents: number;
   heldOut: number;
   weights: number;
+  /** How many there are: the letters and BOS. */
+  tokens: number;
   interval: number;
 }
 
@@ -84,6 +107,7 @@ export class Run {
   broken: Broken | null = null;
   private readonly all: Set<string>;
   private readonly snapshots: Snapshot[] = [];
+  private readonly stages: Stage[];
   private readonly viewer: Model;
   private readonly stream: [number, number[], number | null];
 
@@ -93,6 +117,7 @@ export class Run {
     this.config = { ...RECIPES[plan.recipe], ...plan.numbers };
     const wrong = misfit(this.config);
     if (wrong) throw new Error(wrong);
+    this.stages = stagesOf(plan);
     if (this.config.batch_size > parts.train.length) {
       throw new Error(`batch_size ${this.config.batch_size} exceeds the ${parts.train.length} documents`);
     }
@@ -121,12 +146,24 @@ export class Run {
     });
   }
 
+  private stage(step: number): Stage {
+    return this.stages.findLast(({ first }) => first <= step)!;
+  }
+
   /** The documents of a step (S1.4), each cut to the block (S2.3). */
   batch(step: number): number[][] {
-    const { batch_size: B, block_size: T } = this.config;
+    const { first, document, config } = this.stage(step);
+    const { batch_size: B, block_size: T } = config;
+    const place = document + (step - first) * B;
     return Array.from({ length: B }, (_, b) =>
-      this.tokenizer.encode(this.docs[(step * B + b) % this.docs.length]!).slice(0, T + 1),
+      this.tokenizer.encode(this.docs[(place + b) % this.docs.length]!).slice(0, T + 1),
     );
+  }
+
+  /** One step of a model, with the settings that the run has there. */
+  private trainStep(model: Model): number {
+    const { step } = model;
+    return model.trainStep(this.batch(step), learningRate(this.stage(step).config, step));
   }
 
   /** Train up to a step, or until the time is spent. */
@@ -135,7 +172,7 @@ export class Run {
     const losses: number[] = [];
     const { model } = this;
     while (!this.broken && model.step < Math.min(goal, this.config.steps)) {
-      const loss = model.trainStep(this.batch(model.step));
+      const loss = this.trainStep(model);
       losses.push(loss);
       if (!Number.isFinite(loss)) this.broken = { step: model.step, value: String(loss), tensor: this.cause() };
       else if (model.step % this.interval === 0 || model.step === this.config.steps) this.keep();
@@ -163,8 +200,22 @@ export class Run {
     viewer.firstMoment.set(from.firstMoment);
     viewer.secondMoment.set(from.secondMoment);
     viewer.step = from.step;
-    while (viewer.step < step) viewer.trainStep(this.batch(viewer.step));
+    while (viewer.step < step) this.trainStep(viewer);
     return viewer;
+  }
+
+  /** A copy of the model after a step, and the stream that its names are drawn from. */
+  trained(step: number): Trained {
+    const model = new Model(this.config, this.tokenizer.vocabSize);
+    model.weights.set(this.restore(Math.min(step, this.model.step)).weights);
+    model.step = this.viewer.step;
+    return { model, tokenizer: this.tokenizer, uniforms: new Uniforms(Random.fromState(this.stream)) };
+  }
+
+  /** Whether another run has the same weights, number by number, after a step that both have had. */
+  sameAs(other: Run, step: number): boolean {
+    const [mine, theirs] = [this.restore(step).weights, other.restore(step).weights];
+    return mine.length === theirs.length && mine.every((w, i) => w === theirs[i]);
   }
 
   /** Names, weights, gradients and activity after a step. */

@@ -19,3 +19,9 @@ export function percent(value: number): string {
   if (value > 0 && value < 0.001) return "<0.1%";
   return `${(value * 100).toFixed(value < 0.0995 ? 1 : 0)}%`;
 }
+
+/** A difference with two digits, as a power of ten; null is one that is infinite. */
+export function small(value: number | null): string {
+  if (value === null) return "∞";
+  return value === 0 ? "exact" : value.toExponential(1).replace("-", "−");
+}

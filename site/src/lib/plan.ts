@@ -19,23 +19,48 @@ function geometric(low: number, high: number, count: number): number[] {
   return [...new Set([...found, 0.01, 0.02, 0.08])].filter((x) => x >= low).sort((a, b) => a - b);
 }
 
-const NUMBERS = SLIDERS.map(({ name }) => name) as (keyof Config)[];
+export const NUMBERS = SLIDERS.map(({ name }) => name) as (keyof Config)[];
 
 export type Given = Record<string, string>;
 
-/** The plan of an address. What is missing or nonsense is the recipe's. */
-export function planOf(given: Given): Plan {
-  const known = given["recipe"] ?? "seed";
-  const recipe = (Object.hasOwn(RECIPES, known) ? known : "seed") as RecipeName;
-  const seed = Number(given["seed"] ?? 42);
+/** What a fork can change: the other numbers and the seed determine the weights that it has already. */
+export const FORKS: readonly string[] = ["learning_rate", "batch_size"];
+const DEEPEST = 6; // forks of forks
+
+export const givenIn = (query: string): Given => Object.fromEntries(new URLSearchParams(query));
+
+/** The plan of an address. What is missing or nonsense is the recipe's; in a fork, that of the run
+    before it. */
+export function planOf(given: Given, depth = 0): Plan {
+  const step = Number(given["fork"]);
+  if (given["of"] && given["fork"] && Number.isSafeInteger(step) && step >= 0 && depth < DEEPEST) {
+    return forkOf(planOf(givenIn(given["of"]), depth + 1), step, given);
+  }
+  return ownPlan(given);
+}
+
+function forkOf(plan: Plan, step: number, given: Given): Plan {
+  const { steps } = { ...RECIPES[plan.recipe], ...plan.numbers };
+  const numbers = { ...plan.numbers, ...numbersOf(given, FORKS) };
+  return { ...plan, numbers, from: { step: Math.min(step, steps), plan } };
+}
+
+function numbersOf(given: Given, names: readonly string[]): Partial<Config> {
   const numbers: Partial<Config> = {};
-  for (const name of NUMBERS) {
+  for (const name of names) {
     const value = Number(given[name]);
     if (given[name] && Number.isFinite(value)) Object.assign(numbers, { [name]: value });
   }
+  return numbers;
+}
+
+function ownPlan(given: Given): Plan {
+  const known = given["recipe"] ?? "seed";
+  const recipe = (Object.hasOwn(RECIPES, known) ? known : "seed") as RecipeName;
+  const seed = Number(given["seed"] ?? 42);
   return {
     recipe,
-    numbers,
+    numbers: numbersOf(given, NUMBERS),
     seed: Number.isSafeInteger(seed) ? seed : 42,
     heldOut: given["held"] === "0" ? 0 : 0.1,
     own: "",
@@ -44,11 +69,29 @@ export function planOf(given: Given): Plan {
 
 /** The parts of an address that make a plan. */
 export function givenOf(given: Given): Given {
-  const names = ["recipe", "seed", "held", ...NUMBERS];
+  const names = ["recipe", "seed", "held", "of", "fork", ...NUMBERS];
   return Object.fromEntries(names.flatMap((name) => (given[name] ? [[name, given[name]]] : [])));
 }
 
-export function words({ recipe, numbers, seed, heldOut }: Plan): string {
+/** The address of a run that is forked at a step, beside the run before. */
+export function forkAt(given: Given, step: number): Record<string, string | number | null> {
+  const before = queryOf(given);
+  const taken = Object.fromEntries(["recipe", "seed", "held", "step", ...NUMBERS].map((name) => [name, null]));
+  return { ...taken, of: before, fork: step, against: before };
+}
+
+/** The address of the run that this one was forked from. */
+export function unfork(given: Given): Record<string, string | number | null> {
+  const taken = Object.fromEntries(["of", "fork", "against", "step", ...NUMBERS].map((name) => [name, null]));
+  return { ...taken, ...givenOf(givenIn(given["of"] ?? "")) };
+}
+
+/** The parts of an address that make a plan, as one text. */
+export function queryOf(given: Given): string {
+  return new URLSearchParams(givenOf(given)).toString() || "recipe=seed";
+}
+
+export function words({ recipe, numbers, seed, heldOut, from }: Plan): string {
   const changed = Object.entries(numbers).map(([name, value]) => `${name} ${String(value)}`);
-  return [`recipe ${recipe}`, `seed ${seed}`, ...changed, ...(heldOut ? [] : ["all names"])].join(", ");
+  return [`recipe ${recipe}`, `seed ${seed}`, ...changed, ...(heldOut ? [] : ["all names"]), ...(from ? [`forked at step ${from.step}`] : [])].join(", ");
 }

@@ -119,6 +119,18 @@ export class Trainer {
     if (id === this.id && look) this.look = look;
   }
 
+  /** Whether another run has the same weights after a step, or null where one has not come so far. */
+  async sameWeights(other: Trainer, step: number): Promise<boolean | null> {
+    const [id, otherId] = [this.id, other.id];
+    const same = await ask("sameWeights", this.place, id, other.place, otherId, step);
+    return id === this.id && otherId === other.id ? same : null;
+  }
+
+  /** Let the machine have the model after a step. */
+  async hold(step: number): Promise<boolean> {
+    return (await ask("holdRun", this.place, this.id, step)) !== null;
+  }
+
   async takeAway(step: number): Promise<Uint8Array | null> {
     return ask("takeAway", this.place, this.id, step);
   }

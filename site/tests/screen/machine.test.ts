@@ -1,5 +1,7 @@
 // The screen is verified: every number of the machine, by position, head, row and label, against 01's.
 
+import { readFileSync } from "node:fs";
+
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -208,4 +210,75 @@ test("a letter that the model does not know is named, and the rest is read", asy
   await settled(page);
   expect(await page.locator("#refused").textContent()).toContain('has "é"');
   expect(await page.getByRole("radio").count()).toBe(3);
+});
+
+// ---------------------------------------------------------------- Other models
+
+const NEXT = "Probability of each next letter";
+
+test("a model that was trained in the page is shown, and its address trains it again", async () => {
+  const { page, watch } = await open(screen, "#/training?held=0");
+  await page.getByRole("button", { name: "Look inside this model" }).click();
+  await page.getByText("The model: recipe seed, seed 42, all names, after step 500, trained in this page.").waitFor();
+  await settled(page);
+  expect(page.url().replace(screen.url, "")).toBe("#/machine?run=held%3D0&step=500");
+  const right = GOLDEN.read["emma"]!.probabilities["0.5"]!.at(-1)!;
+  showsRow(await chances(page, NEXT), right, "after emma");
+  const names = await page.locator(".names button").allTextContents();
+  expect(names).toEqual(GOLDEN.names.map(({ name }) => name));
+  const first = await open(screen, "#/machine?run=held%3D0&step=0");
+  const start = await chances(first.page, NEXT);
+  start.forEach(([, text]) => expect(Math.abs(numberOf(text) - 1 / 27)).toBeLessThan(0.02));
+  await first.page.getByRole("button", { name: "Back to 01's model" }).click();
+  await first.page.getByText("as 01 trains it").waitFor();
+  await settled(first.page);
+  showsRow(await chances(first.page, NEXT), right, "after emma, back");
+  expect(watch).toEqual({ outside: [], errors: [] });
+});
+
+test("a model with another block, width and depth is shown whole", async () => {
+  const { page, watch } = await open(screen, "#/machine?run=recipe%3Dgist%26n_embd%3D8&step=3&name=abcdefghijkl");
+  expect(await page.getByRole("radio").count()).toBe(13);
+  await page.getByText("ReLU: negative numbers become 0.").waitFor();
+  const found = await table(page, 'table[data-matrix="Query at the selected position"]');
+  expect(found.rows[0]!.cells.length).toBe(8);
+  expect(watch.errors).toEqual([]);
+});
+
+test("a checkpoint is opened; what is none is said in a sentence", async () => {
+  const { page } = await open(screen, "#/training?held=0&step=120");
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Take the weights" }).click();
+  const path = await (await download).path();
+  const machine = await open(screen, "#/machine");
+  const input = machine.page.getByLabel("Open a checkpoint");
+  await input.setInputFiles({ name: "names.txt", mimeType: "text/plain", buffer: Buffer.from("emma\nava\n") });
+  await machine.page.getByText("names.txt: This is no safetensors file.").waitFor();
+  await input.setInputFiles({ name: "mine.safetensors", mimeType: "", buffer: readFileSync(path) });
+  await machine.page.getByText("The model that you opened, after step 120.").waitFor();
+  await settled(machine.page);
+  const again = await open(screen, "#/machine?run=held%3D0&step=120");
+  const found = await chances(machine.page, NEXT);
+  expect(found).toEqual(await chances(again.page, NEXT));
+  const recorded = GOLDEN.read["emma"]!.probabilities["0.5"]!.at(-1)!;
+  expect(Math.max(...found.map(([, text], i) => Math.abs(numberOf(text) - recorded[i]!)))).toBeGreaterThan(0.01);
+  const closed = await open(screen, "#/machine?model=here");
+  expect(await closed.page.getByRole("alert").textContent()).toContain("in a page that has been closed");
+});
+
+test("own names make a model with letters of their own", async () => {
+  const { page } = await open(screen, "#/training?n_embd=8");
+  await page.getByLabel(/^Names of your own/).fill(["zoë", "xyz", "yz", "zx"].join("\n"));
+  await page.getByLabel("Hold out a tenth of the names").uncheck();
+  await page.getByRole("button", { name: "Train on these" }).click();
+  await page.getByText("4 names to train on").waitFor();
+  await settled(page);
+  await page.getByRole("button", { name: "Look inside this model" }).click();
+  await page.getByText("The model that you opened, after step 500.").waitFor();
+  await settled(page);
+  const found = await chances(page, NEXT);
+  expect(found.map(([token]) => token)).toEqual(["o", "x", "y", "z", "ë", "end"]);
+  await page.getByLabel("A name of up to").fill("zoë");
+  await settled(page);
+  expect(await page.getByRole("radio").allTextContents()).toHaveLength(4);
 });

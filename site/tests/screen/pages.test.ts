@@ -1,16 +1,16 @@
 // Every view in light and dark, on a desk and on a phone: accessible, inside the window, silent,
 // and the same again from its address.
 
-import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { gzipSync } from "node:zlib";
 
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { VIEWS } from "../../src/lib/views.ts";
 import { open, settled, start, type Screen } from "./browser.ts";
+import { weights } from "./weights.ts";
 import { DIST } from "./serve.ts";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -62,19 +62,26 @@ async function walk(page: Page): Promise<{ name: string; visible: boolean }[]> {
   throw new Error("the Tab key does not come to an end");
 }
 
-const CASES = VIEWS.flatMap((view) =>
-  (["light", "dark"] as const).flatMap((theme) =>
-    [1440, 390].map((width) => ({ view, theme, width })),
-  ),
+/** What is looked at: each view as it opens, in four ways, and in two what addresses show otherwise. */
+const OTHERS = [
+  "deception?marked=A%2CC&sees=verify",
+  "training?of=recipe%3Dseed&fork=150&against=recipe%3Dseed&learning_rate=0.049",
+  "machine?run=recipe%3Dgist%26n_embd%3D8&step=30&name=annabella",
+];
+const CASES = (["light", "dark"] as const).flatMap((theme) =>
+  [1440, 390].flatMap((width) => {
+    const places = (theme === "light") === (width === 1440) ? [...VIEWS, ...OTHERS] : VIEWS;
+    return places.map((place) => ({ place, theme, width }));
+  }),
 );
 
-describe.each(CASES)("$view, $theme, $width pixels", ({ view, theme, width }) => {
+describe.each(CASES)("$place, $theme, $width pixels", ({ place, theme, width }) => {
   test("is accessible, fits, asks nobody, and returns from its address", async () => {
-    const { page, watch } = await open(screen, `#/${view}`, { theme, width });
+    const { page, watch } = await open(screen, `#/${place}`, { theme, width });
     expect(await findings(page)).toEqual([]);
     const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     expect(sideways).toBeLessThanOrEqual(0);
-    const shot = await page.screenshot({ fullPage: true, path: join(SHOTS, `${view}-${theme}-${width}.png`) });
+    const shot = await page.screenshot({ fullPage: true, path: join(SHOTS, `${place.replace(/\W+/g, "-").slice(0, 40)}-${theme}-${width}.png`) });
     const again = await open(screen, page.url().replace(screen.url, ""), { theme, width });
     expect(shot.equals(await again.page.screenshot({ fullPage: true }))).toBe(true);
     expect(watch).toEqual({ outside: [], errors: [] });
@@ -128,19 +135,10 @@ test("the theme can be chosen, and stays", async () => {
 });
 
 test("the first view weighs at most 400 KB, and everything 1.2 MB, as sent with gzip", async () => {
-  const context = await screen.browser.newContext();
-  const page = await context.newPage();
-  const loaded: string[] = [];
-  page.on("response", (response) => loaded.push(new URL(response.url()).pathname));
-  await page.goto(screen.url);
-  await settled(page);
-  const size = (path: string): number => gzipSync(readFileSync(path)).length;
-  const first = loaded.map((path) => size(join(DIST, path === "/" ? "index.html" : path)));
-  expect(first.reduce((a, b) => a + b)).toBeLessThan(400_000);
-  const all = (readdirSync(DIST, { recursive: true }) as string[])
-    .map((name) => join(DIST, name))
-    .filter((path) => statSync(path).isFile());
-  expect(all.reduce((sum, path) => sum + size(path), 0)).toBeLessThan(1_200_000);
+  const { first, all } = await weights(screen);
+  expect(first).toBeGreaterThan(10_000);
+  expect(first).toBeLessThan(400_000);
+  expect(all).toBeLessThan(1_200_000);
 });
 
 test("the policy forbids what is not the page's own", async () => {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { readCheckpoint } from "../../src/engine/checkpoint.ts";
 import { GOLDEN, HELD_OUT } from "../golden.ts";
 import { open, settled, start, type Screen } from "./browser.ts";
-import { shows, table } from "./reading.ts";
+import { numberOf, shows, table } from "./reading.ts";
 
 let screen: Screen;
 beforeAll(async () => {
@@ -122,4 +122,54 @@ test("own names are trained on, and what cannot be is said in a sentence", async
 test("a number that cannot work is named with its limits", async () => {
   const { page } = await open(screen, "#/training?n_embd=6");
   expect(await page.getByRole("alert").textContent()).toBe("n_embd 6 is not a multiple of n_head 4");
+});
+
+test("a fork has the run's losses and weights up to its step, and its own settings after it", async () => {
+  const { page, watch } = await open(screen, "#/training?held=0&step=200");
+  const tensors = (): Promise<unknown> => table(page, "table[data-tensors]");
+  const before = await tensors();
+  await page.getByRole("button", { name: "Fork here" }).click();
+  await page.getByLabel(/^Learning rate/).fill("30");
+  await settled(page);
+  await page.getByText("After step 200, both runs have the same weights, number by number").waitFor();
+  expect(await page.getByLabel(/^Width/).isDisabled()).toBe(true);
+  expect(await page.locator("[data-fork]").count()).toBe(1);
+  await page.getByRole("button", { name: "Show all losses" }).click();
+  const { rows } = await table(page, "table[data-losses]");
+  rows.slice(0, 201).forEach(({ cells }, i) => shows(cells[0]!, GOLDEN.losses[i]!, `loss of step ${i + 1}`));
+  const apart = rows.slice(201).map(({ cells }, i) => Math.abs(numberOf(cells[0]!) - GOLDEN.losses[201 + i]!));
+  expect(Math.max(...apart)).toBeGreaterThan(0.1);
+  await page.getByLabel("Step", { exact: true }).fill("200");
+  await settled(page);
+  expect(await tensors()).toEqual(before); // the gradients too, of the same names
+  const again = await open(screen, page.url().replace(screen.url, ""));
+  expect(await again.page.locator("[data-step]").textContent()).toBe("step 200 of 500");
+  await page.getByRole("button", { name: "Undo the fork" }).click();
+  await settled(page);
+  expect(page.url().replace(screen.url, "")).toBe("#/training?held=0");
+  expect(watch).toEqual({ outside: [], errors: [] });
+});
+
+test("runs that start from other weights say so", async () => {
+  const { page } = await open(screen, "#/training?held=0&seed=1&against=held%3D0");
+  await page.getByText("After step 0, both runs have different weights").waitFor();
+  const again = await open(screen, "#/training?held=0&learning_rate=0.02&against=held%3D0");
+  await again.page.getByText("After step 0, both runs have the same weights, number by number").waitFor();
+});
+
+test("a loss is told as a probability and as a choice among letters", async () => {
+  const { page } = await open(screen, "#/training");
+  const { rows } = await table(page, "table[data-meaning]");
+  const own = rows.find(({ label }) => label === "this model")!;
+  const loss = HELD_OUT.held_out["500"]!;
+  shows(own.cells[0]!, loss, "held-out loss");
+  expect(rows.length).toBe(7);
+  for (const { label, cells } of rows) {
+    const said = numberOf(cells[0]!);
+    expect(Math.abs(numberOf(cells[2]!) - Math.exp(said)), label).toBeLessThan(0.07);
+    expect(Math.abs(parseFloat(cells[1]!) - 100 * Math.exp(-said)), label).toBeLessThan(0.6);
+  }
+  const said = (await page.locator("[data-means]").textContent())!;
+  expect(said).toContain(`${Math.exp(loss).toFixed(1)} equally likely letters`);
+  expect(await page.locator("#meaning").textContent()).toBe(`What does a loss of ${loss.toFixed(1)} mean?`);
 });

@@ -95,7 +95,7 @@ test("gauss agrees with CPython's up to the last bit", () => {
 test("the recorded model has as many numbers as the page says", () => {
   expect(recorded.model.weights.length).toBe(4064);
   const page = readFileSync(new URL("../../src/views/Machine.svelte", import.meta.url), "utf8");
-  expect(page).toContain("4,064 numbers");
+  expect(page).toContain("weights: 4064");
 });
 
 test("a stream continues from its state", () => {
@@ -160,4 +160,33 @@ test("a letter outside the data is refused, and token 0 is a letter", () => {
   expect(tokenizer.encode("a")).toEqual([2, 0, 2]);
   expect(tokenizer.label(0)).toBe("a");
   expect(tokenizer.decode([2, 0, 1, 2])).toBe("ab");
+});
+
+test("a file that holds no model is refused in a sentence", () => {
+  const { metadata } = readCheckpoint(buffer as ArrayBuffer);
+  const header = (change: (parts: Record<string, unknown>) => void): ArrayBuffer => {
+    const file = new Uint8Array(writeCheckpoint(recorded.model, metadata));
+    const length = Number(new DataView(file.buffer).getBigUint64(0, true));
+    const parts = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + length))) as Record<string, unknown>;
+    change(parts);
+    const text = new TextEncoder().encode(JSON.stringify(parts));
+    const made = new Uint8Array(8 + text.length + file.length - 8 - length);
+    new DataView(made.buffer).setBigUint64(0, BigInt(text.length), true);
+    made.set(text, 8);
+    made.set(file.subarray(8 + length), 8 + text.length);
+    return made.buffer;
+  };
+  const text = (said: object): { microgpt: string } => ({ microgpt: JSON.stringify({ ...metadata, ...said }) });
+  expect(fromCheckpoint(header(() => undefined)).model.weights).toEqual(recorded.model.weights);
+  expect(() => fromCheckpoint(new ArrayBuffer(3))).toThrow("This is no safetensors file.");
+  expect(() => fromCheckpoint(new TextEncoder().encode("emma\nava\nolivia\n").buffer)).toThrow("This is no safetensors file.");
+  expect(() => fromCheckpoint(header((parts) => delete parts["__metadata__"]))).toThrow("no checkpoint of microgpt");
+  expect(() => fromCheckpoint(header((parts) => delete parts["wpe"]))).toThrow("no tensor wpe");
+  expect(() => fromCheckpoint(header((parts) => (parts["__metadata__"] = text({ config: { ...metadata.config, n_embd: 8 } }))))).toThrow("wte has 432 numbers in this checkpoint: its recipe needs 27 × 8.");
+  expect(() => fromCheckpoint(header((parts) => (parts["__metadata__"] = text({ config: { n_embd: 18 } }))))).toThrow("not a multiple of n_head");
+  expect(() => fromCheckpoint(header((parts) => ((parts["wte"] as { dtype: string }).dtype = "BF16")))).toThrow("wte is BF16 in this file");
+  expect(() => fromCheckpoint((buffer as ArrayBuffer).slice(0, -8))).toThrow("This file is cut off");
+  const broken = new Uint8Array(writeCheckpoint(recorded.model, metadata));
+  new DataView(broken.buffer).setFloat64(8 + Number(new DataView(broken.buffer).getBigUint64(0, true)), NaN, true);
+  expect(() => fromCheckpoint(broken.buffer)).toThrow("wte has a number in this checkpoint that is not finite");
 });

@@ -10,7 +10,7 @@ import { digest, parse, split } from "../../src/engine/documents.ts";
 import { sha256 } from "../../src/engine/sha256.ts";
 import { runOf, type Plan } from "../../src/engine/training.ts";
 import { ngramLoss } from "../../src/engine/yardsticks.ts";
-import { planOf } from "../../src/lib/plan.ts";
+import { forkAt, planOf, unfork, words } from "../../src/lib/plan.ts";
 import { smooth } from "../../src/lib/smooth.ts";
 import { GOLDEN, HELD_OUT, documents } from "../golden.ts";
 
@@ -140,4 +140,59 @@ test("the mean of the last 50 is that of fewer at the beginning", () => {
   const losses = Array.from({ length: 120 }, (_, i) => i);
   const means = smooth(losses);
   expect([means[0], means[3], means[49], means[119]]).toEqual([0, 1.5, 24.5, 94.5]);
+});
+
+// ---------------------------------------------------------------- Forks
+
+const ALL = { ...PLAN, heldOut: 0 };
+const forked = (plan: Plan, step: number, numbers: Plan["numbers"]): Plan => ({
+  ...plan, numbers: { ...plan.numbers, ...numbers }, from: { step, plan },
+});
+
+test("a fork with the same settings is 01's run", () => {
+  const { losses } = runOf(forked(forked(ALL, 100, {}), 300, {}), TEXT).advance(500, Infinity);
+  expect(Math.max(...losses.map((x, i) => Math.abs(x - GOLDEN.losses[i]!)))).toBeLessThan(1e-10);
+});
+
+test("a fork has the run's losses and weights up to its step, and others after it", () => {
+  const plan = forked(ALL, 120, { learning_rate: 0.05 });
+  const [before, after] = [whole(ALL), runOf(plan, TEXT)];
+  const { losses } = after.advance(500, Infinity);
+  losses.slice(0, 121).forEach((loss, i) => expect(Math.abs(loss - GOLDEN.losses[i]!)).toBeLessThan(1e-10));
+  expect(Math.abs(losses[121]! - GOLDEN.losses[121]!)).toBeGreaterThan(1e-6);
+  expect([after.sameAs(before, 120), after.sameAs(before, 121)]).toEqual([true, false]);
+  expect(after.look(120).names).toEqual(before.look(120).names);
+  // moments and schedule are those of step 120 too: the step is five times as long
+  const moved = (run: typeof before): number => {
+    const [one, two] = [120, 121].map((step) => readCheckpoint(run.checkpoint(step).buffer).tensors.get("wte")!);
+    return Math.max(...one!.map((x, i) => Math.abs(x - two![i]!)));
+  };
+  expect(moved(after) / moved(before)).toBeCloseTo(5, 6);
+});
+
+test("after a fork the documents go on where they were, however many a step takes", () => {
+  const one = forked({ ...ALL, numbers: { ...SMALL, batch_size: 3 } }, 5, { batch_size: 2 });
+  const two = forked(one, 7, { batch_size: 1 });
+  const run = runOf(two, TEXT);
+  const firsts = [0, 4, 5, 6, 7, 8].map((step) => run.batch(step));
+  const at = (i: number): number[] => run.tokenizer.encode(run.docs[i]!).slice(0, 9);
+  expect(firsts).toEqual([
+    [at(0), at(1), at(2)], [at(12), at(13), at(14)], [at(15), at(16)], [at(17), at(18)], [at(19)], [at(20)],
+  ]);
+});
+
+test("an address makes a fork, whose other settings are those of the run before", () => {
+  const given = { recipe: "gist", seed: "7", n_embd: "24", learning_rate: "0.02", step: "30" };
+  const address = Object.entries({ ...given, ...forkAt(given, 30) }).filter(([, value]) => value !== null);
+  const fork = Object.fromEntries(address.map(([name, value]) => [name, String(value)]));
+  const before = planOf(given);
+  expect(planOf(fork)).toEqual({ ...before, from: { step: 30, plan: before } });
+  expect(planOf({ ...fork, learning_rate: "0.1", n_embd: "8", seed: "1" })).toEqual({
+    ...before, numbers: { n_embd: 24, learning_rate: 0.1 }, from: { step: 30, plan: before },
+  });
+  const back = Object.entries({ ...fork, ...unfork(fork) }).filter(([, value]) => value !== null);
+  expect(planOf(Object.fromEntries(back) as Record<string, string>)).toEqual(before);
+  expect(words(planOf(fork))).toContain("forked at step 30");
+  expect(planOf({ fork: "x", of: "recipe=gist" })).toEqual(PLAN);
+  expect(planOf({ fork: "9999", of: "recipe=seed" }).from!.step).toBe(500);
 });
