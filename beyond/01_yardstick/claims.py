@@ -25,8 +25,8 @@ def held_out(idea):
 
 
 def sums_to_one(idea):
-    """On every context of the longest tables: those that were counted, with every part of them,
-    and those of the held-out names, many of which were never seen."""
+    """On every context of the longest tables: those that were counted, with every part
+    of them, and those of the held-out names, many of which were never seen."""
     worst = 0.0
     for order in (idea.ORDERS[-2], idea.ORDERS[-1]):
         one, before = table(idea, order), order - 1

@@ -154,7 +154,8 @@ def numba_version():
 
 
 def learn(recipe, seed, **numbers):
-    """Train a recipe in 09 -> the losses of each held-out name's letters in its block."""
+    """Train a recipe in 09 -> the losses of each held-out name's letters in its
+    block."""
     model, config = numba_version(), replace(microgpt.RECIPES[recipe], **numbers)
     docs, held_out, tokenizer = data()
     rng = random.Random(seed)

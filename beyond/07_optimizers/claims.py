@@ -78,8 +78,8 @@ def loss_and_grads(idea, variant, weights):
 
 
 def tied_gradient(idea):
-    """The gradient of a tied wte, less the sum of those of wte and lm_head where both are
-    the same matrix."""
+    """The gradient of a tied wte, less the sum of those of wte and lm_head where both
+    are the same matrix."""
     weights = idea.to_arrays(small()[1], "float64").weights
     weights = weights | {"lm_head": weights["wte"]}
     _, tied = loss_and_grads(idea, idea.Variant(tied=True), weights)

@@ -65,7 +65,11 @@ class Claim(schema.Schema, frozen=True):
     def threshold(self) -> dict[str, Any]:
         """The threshold as the record keeps it."""
         within = list(self.within) if self.within else None
-        given: dict[str, Any] = {"at_most": self.at_most, "at_least": self.at_least, "within": within}
+        given: dict[str, Any] = {
+            "at_most": self.at_most,
+            "at_least": self.at_least,
+            "within": within,
+        }
         given["key"] = self.key
         return {name: value for name, value in given.items() if value not in (None, "")}
 

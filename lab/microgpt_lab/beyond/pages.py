@@ -55,7 +55,9 @@ def text_of(value: Value, key: str = "") -> str:
     if key in value:
         value = {key: value[key]} | value
     if len(value) > SHOWN:
-        return f"{len(value)} numbers, {number(min(value.values()))} … {number(max(value.values()))}"
+        return (
+            f"{len(value)} numbers, {number(min(value.values()))} … {number(max(value.values()))}"
+        )
     return ", ".join(f"{name} {number(x)}" for name, x in value.items())
 
 
