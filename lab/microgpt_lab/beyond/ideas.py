@@ -125,10 +125,13 @@ def read(folder: Path) -> Idea:
         if not (folder / name).is_file():
             raise InputError(f"beyond/{folder.name}: {name} is missing")
     try:
-        tables = json.dumps(tomllib.loads(files.read_text(folder / "claims.toml")))
-    except (ValueError, TypeError) as e:
-        raise InputError(f"{where} cannot be read: {e}") from None
-    found = schema.decode(tables.encode(), Claims, where)
+        tables = tomllib.loads(files.read_text(folder / "claims.toml"))
+        text = json.dumps(tables, allow_nan=False)
+    except tomllib.TOMLDecodeError as e:
+        raise InputError(f"{where} is not TOML: {e}") from None
+    except (ValueError, TypeError):
+        raise InputError(f"{where} has nan, inf or a date: a threshold is a number") from None
+    found = schema.decode(text.encode(), Claims, where)
     idea = Idea(folder.name, folder, found.title, tuple(found.claim), found.picture)
     if not idea.claims:
         raise InputError(f"{where}: there is no [[claim]]: an idea needs at least one")

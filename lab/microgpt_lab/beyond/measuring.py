@@ -4,6 +4,7 @@ that idea needs."""
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import time
@@ -70,10 +71,13 @@ def module_of(path: Path, name: str) -> Any:
 
 
 def plain(value: Any) -> Value:
-    """What a measurement returned, as JSON has it: NumPy's numbers become Python's."""
-    if isinstance(value, Mapping):
-        return {str(key): float(x) for key, x in value.items()}
-    return float(value)
+    """What a measurement returned, as JSON has it: NumPy's numbers become Python's; None if one is
+    not finite."""
+    named = value if isinstance(value, Mapping) else {"": value}
+    found = {str(key): float(x) for key, x in named.items()}
+    if not all(map(math.isfinite, found.values())):
+        return None
+    return found if isinstance(value, Mapping) else found[""]
 
 
 def measure_claims(idea: Idea, claims: Sequence[Claim]) -> Iterator[Measured]:
