@@ -17,7 +17,7 @@ from microgpt_lab.commands.arguments import at_least, ensure_outputs, flag
 class Beyond:
     """Measure the claims of beyond/, and reject their wrong programs; status 1 on a failure."""
 
-    names: Annotated[Positional[tuple[str, ...]], flag("[IDEA|IDEA.CLAIM ...]", "all")] = ()
+    names: Annotated[Positional[tuple[str, ...]], flag("[IDEA or IDEA.CLAIM ...]", "all")] = ()
     """By folder name or number; 02.bytes is one claim."""
     long: bool = False
     """Also measure claims that take minutes."""
