@@ -15,7 +15,7 @@ from microgpt_lab.commands.arguments import at_least, ensure_outputs, flag
 
 @dataclass
 class Beyond:
-    """Measure the claims of beyond/, and reject their wrong programs; status 1 on a failure."""
+    """Measure the claims of beyond/ and their wrong programs; status 1 on a failure."""
 
     names: Annotated[Positional[tuple[str, ...]], flag("[IDEA or IDEA.CLAIM ...]", "all")] = ()
     """By folder name or number; 02.bytes is one claim."""
