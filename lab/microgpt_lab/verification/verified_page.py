@@ -138,7 +138,8 @@ def markdown(record: Record) -> str:
     lines += ["", "## What ran", "", *what_ran(record)]
     lines += ["", "## The checks", ""]
     lines += [f"- **{check}**: {CHECKS[check][1]}" for check in COLUMNS]
-    lines += reach_page.markdown(reach_page.read_record())
+    reached = reach_page.read_record()
+    lines += reach_page.markdown({k: v for k, v in reached.items() if k in record["versions"]})
     return "\n".join(lines) + "\n"
 
 
