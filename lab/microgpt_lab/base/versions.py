@@ -236,10 +236,10 @@ def pick(names: Sequence[str]) -> list[Version]:
 
 
 def with_device(names: Sequence[str], device: str) -> list[Version]:
-    """The versions of `pick` that have a device. Raises InputError if there is none, or if a
-    version that was named lacks it."""
+    """The versions of `pick` that have a device ("": any). Raises InputError if there is none, or
+    if a version that was named lacks it."""
     picked = pick(names)
-    having = [version for version in picked if version.device_named(device)]
+    having = [version for version in picked if not device or version.device_named(device)]
     lacking = [version for version in picked if version not in having]
     if names and lacking:
         has = ", ".join(lacking[0].devices)

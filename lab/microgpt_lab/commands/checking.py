@@ -62,6 +62,7 @@ class Verify:
     """Fail also if VERIFIED.md claims more than this run shows, or a version did not run."""
 
     def run(self) -> int:
+        from microgpt_lab.base import versions
         from microgpt_lab.verification import random_runs, verify
 
         at_least(1, jobs=self.jobs)
@@ -71,6 +72,7 @@ class Verify:
         if self.program is not None or self.results is not None:
             return self.run_port()
         self.refuse_port_options()
+        versions.with_device(self.versions, self.device or "")  # refused before 01 draws cases
         console = plain_console()
         drawn = self.draw_cases(console)
         results = self.results_of_versions(drawn, console)

@@ -141,7 +141,7 @@ def run_all(
     to take too; `device`: where to compute instead of on the CPU, for which no names are all
     versions that have it. Raises InputError if there is no version or no case.
     """
-    picked = with_device(names, device) if device else pick(names)
+    picked = with_device(names, device)
     cases_for("", cases)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         path = str(Path(folder) / "random.json") if drawn and drawn.drawn else ""
