@@ -170,8 +170,7 @@ def softmax(x):
 def softmax_slopes(p, i):
     """dp_i/dx_j for each j. A generator: backward() computes them when it needs them,
     as n² numbers for each token would take too much memory."""
-    for j, pj in enumerate(p):
-        yield p[i] * ((i == j) - pj)
+    return (p[i] * ((i == j) - pj) for j, pj in enumerate(p))
 
 
 def cross_entropy(x, target):

@@ -14,8 +14,9 @@ ARROWS = {
     "runs": {"base"},
     "verification": {"base", "runs"},
     "benchmark": {"base", "runs"},
+    "beyond": {"base", "runs", "verification"},
     "speedrun": {"base", "runs", "benchmark"},
-    "commands": {"base", "runs", "verification", "benchmark", "speedrun"},
+    "commands": {"base", "runs", "verification", "benchmark", "beyond", "speedrun"},
 }
 FUNCTION, FILE = 40, 400  # lines at most
 

@@ -174,8 +174,8 @@ def missing_encoding(call):
         return ""
     if name == "TemporaryFile" and not modes:
         return ""  # binary by default
-    if ast.unparse(call.func) in ("os.open",):
-        return ""
+    if ast.unparse(call.func) in ("os.open", "files.read_text"):
+        return ""  # no text, or UTF-8 always
     named = any(keyword.arg == "encoding" for keyword in call.keywords)
     return "there" if named or {"utf-8", "ascii"} & set(texts) else "missing"
 

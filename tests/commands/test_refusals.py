@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from microgpt_lab.base import versions
 from microgpt_lab.benchmark import bench
+from microgpt_lab.beyond import measuring
 from microgpt_lab.commands import main
 from microgpt_lab.runs import compare, run_folder, show, training
 from microgpt_lab.speedrun import race
@@ -32,6 +33,7 @@ FILES = {
     "verify --checkpoint --json": ["verify", "--checkpoint", "{run}", "--json"],
     "verify --case --json": ["verify", "02", "--case", "gist", "--json"],
     "bench --json": ["bench", "02", "--quick", "--json"],
+    "beyond --json": ["beyond", "--json"],
     "bench --from --json": ["bench", "--from", "given", "--json"],
     "show --out": ["show", "{run}", "anna", "--out"],
     "show --embeddings --out": ["show", "{run}", "--embeddings", "--out"],
@@ -62,6 +64,7 @@ def no_work(run, tmp_path, monkeypatch):
         (bench, "measure"), (compare, "train_in_process"), (training.TrainingSession, "work"),
         (show, "read_name"), (show, "embedding_paths"), (mutants, "run_all"),
         (proof, "run_all"), (lab_mutants, "run_mutants"), (race, "in_turns"),
+        (measuring, "measure_all"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, work)
     return lambda arguments: [str(a).format(run=run) for a in arguments]
@@ -134,6 +137,7 @@ EMPTY = [
     ["mutants", "lab", ""],
     ["proof", ""],
     ["speedrun", ""],
+    ["beyond", ""],
     ["compare", "--data", ""],
     ["compare", "--recipe="],
     ["train", ""],
@@ -219,6 +223,7 @@ NUMBERS = [
     ["compare", "02", "--batch-size", "99999"],
     ["verify", "02", "--jobs", "0"],
     ["speedrun", "--seeds", "0"],
+    ["beyond", "--jobs", "0"],
     ["speedrun", "--seeds", "1000"],
     ["verify", "02", "--random", "-1"],
     ["verify", "02", "--seed", "-1"],

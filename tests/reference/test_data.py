@@ -58,7 +58,7 @@ REFUSED = {  # what a file may hold, and what the refusal must say
     "ann\nbob\n".encode("utf-16"): "UTF-16: save it as UTF-8",
     "ann\nbob\n".encode("utf-16-be"): "binary, or UTF-16",
     b"ann\rbob\rcy": "carriage returns and no newline",
-    gzip.compress(b"ann\nbob\n"): "compressed by gzip",
+    gzip.compress(b"ann\nbob\n", mtime=0): "compressed by gzip",
     b"PAR1\x15\x04": "Parquet",
     b"PK\x03\x04ann\nbob": "zip archive",
     b"\n<!DOCTYPE html>\n<title>Sign in</title>\n": "web page",

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+from dataclasses import replace
 
 from microgpt import InputError
 
@@ -26,7 +27,8 @@ def places(tmp_path):
     """A copy of the record and the pages."""
     copied = Places(tmp_path)
     copied.record.parent.mkdir()
-    shutil.copy(HERE.record, copied.record)
+    for each in (HERE, *HERE.on_devices):
+        shutil.copy(each.record, copied.record.parent)
     shutil.copy(HERE.page, copied.page)
     for name in FOUND:
         copied.readme(name).parent.mkdir()
@@ -68,7 +70,7 @@ def files_in(places):
 
 
 def test_the_pages_are_what_the_record_makes():
-    assert HERE.page.read_text() == verified_page.markdown(RECORD)
+    assert HERE.page.read_text() == verified_page.markdown(RECORD, verified_page.on_devices(HERE))
     for name in FOUND:
         readme = HERE.readme(name).read_text()
         assert verified_page.with_table(readme, RECORD["versions"][name]) == readme
@@ -213,6 +215,52 @@ def test_a_page_edited_by_hand_falls_short(places):
     assert lines[1] == f"{NAME}/README.md: its table is not that of spec/verified.json"
 
 
+# ---------------------------------------------------------------- Another device
+
+
+def test_a_run_on_another_device_has_a_record_and_a_part_of_its_own(places):
+    before, gpu = files_in(places), replace(places, device="gpu")
+    verified_page.update_pages(run_of("05_jax", worst=4e-14), FOUND, False, gpu)
+    after = files_in(places)
+    assert {path for path in before if before[path] != after[path]} == {places.page}
+    page = places.page.read_text()
+    part = page.partition("## On another device: gpu")[2].partition("\n## ")[0]
+    assert "| 05_jax | 4e-14 |" in part
+    assert "2031-01-02" in part
+    assert "abacus" in part
+    assert verified_page.shortfalls(run_of("05_jax", worst=0.0), False, places) == []
+
+
+def test_what_did_not_run_on_another_device_is_in_no_record(places):
+    gpu = replace(places, device="gpu")
+    verified_page.update_pages(run_of("05_jax", reason="no gpu"), FOUND, False, gpu)
+    assert not gpu.record.exists()
+    run = run_of("05_jax")
+    run["rows"] += run_of("07_jax_batched", reason="no gpu")["rows"]
+    verified_page.update_pages(run, FOUND, False, gpu)
+    assert list(verified_page.read_record(gpu)["versions"]) == ["05_jax"]
+
+
+def test_a_part_of_another_device_edited_by_hand_falls_short(places):
+    gpu = replace(places, device="gpu")
+    verified_page.update_pages(run_of("05_jax", worst=4e-14), FOUND, False, gpu)
+    places.page.write_text(places.page.read_text().replace("4e-14", "4e-15"))
+    (line,) = verified_page.shortfalls(run_of("05_jax", worst=0.0), False, places)
+    assert line.startswith("VERIFIED.md is not what")
+
+
+def test_the_devices_of_the_record_are_devices_of_those_versions():
+    recorded = verified_page.on_devices(HERE)
+    assert recorded
+    for device, record in recorded.items():
+        assert record["versions"]
+        for name, entry in record["versions"].items():
+            assert FOUND[name].device_named(device), (name, device)
+            assert all(
+                f"on {FOUND[name].device_named(device)}" in r["about"] for r in entry["rows"]
+            )
+
+
 # ---------------------------------------------------------------- The command
 
 
@@ -220,7 +268,7 @@ def test_a_page_edited_by_hand_falls_short(places):
 def lab(monkeypatch, capsys, places):
     """The command line on the copied pages; `verify` shows what `lab.results` holds."""
     lab = Lab(monkeypatch, capsys)
-    monkeypatch.setattr(verified_page, "Places", lambda: places)
+    monkeypatch.setattr(verified_page, "Places", lambda device="": replace(places, device=device))
     monkeypatch.setattr(verify, "run_all", lambda *_: lab.results)
     return lab
 
@@ -239,5 +287,29 @@ def test_a_version_without_its_framework_is_written_down_nowhere(lab, places):
     before = files_in(places)
     lab.results = [result("06_mlx", "float32", reason="mlx is not installed: uv sync")]
     assert lab("verify", "06", "--write") == 2
-    assert "06_mlx did not run (mlx is not installed: uv sync): its rows stay" in lab.out
+    assert lab.err.startswith("error: nothing was verified: 06_mlx: mlx is not installed")
     assert files_in(places) == before
+
+
+def test_a_device_that_a_version_lacks_is_one_line():
+    with pytest.raises(InputError, match=r"^--device is 'cuda': 02_numpy_manual_backprop has cpu$"):
+        list(verify.run_all(["02"], 1, device="cuda"))
+    with pytest.raises(InputError, match=r"^--device is 'abacus': the versions have cpu, cuda, "):
+        list(verify.run_all([], 1, device="abacus"))
+
+
+def test_a_device_that_is_not_here_is_said_and_nothing_is_written(lab, places, tmp_path):
+    before = files_in(places)
+    lab.results = [result("03_pytorch", "float32", reason="device is cuda: PyTorch has cpu here")]
+    run = tmp_path / "run.json"
+    said = lab.refuses("verify", "03", "--device", "cuda", "--write", "--json", run)
+    assert said == "error: nothing was verified: 03_pytorch: device is cuda: PyTorch has cpu here\n"
+    assert files_in(places) == before
+    assert not run.exists()
+
+
+def test_a_device_that_is_not_here_is_found_out_by_the_version(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    results = verify.run_version(FOUND["04_pytorch_batched"], device="gpu")
+    assert results
+    assert all("cuda" in r.reason and not r.findings for r in results)

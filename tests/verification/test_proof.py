@@ -1,5 +1,6 @@
 """A recipe read wrongly fails `verify`; so does a step or a default that is not as it says."""
 
+import itertools
 import json
 
 import pytest
@@ -40,12 +41,13 @@ def test_no_case_less_is_enough_to_see_a_field_that_never_varies():
 @pytest.mark.parametrize("version", HERE, ids=lambda version: version.name)
 def test_the_cases_of_a_variant_vary_every_field_that_create_reads(version):
     """A variant is checked with few cases: for each wrong value, one of them has another."""
-    for variant in version.variants:
-        cases = vectors.vectors_for(variant)
+    for variant, dtype in itertools.product(version.variants, version.dtypes):
+        cases = vectors.vectors_for(variant, dtype)
+        assert any(case["config"]["batch_size"] > 1 for case in cases)  # the check `order`
         for fault in proof.faults(ALL):
             if fault.field in proof.READ["create"]:
                 seen = any(fault.changes(case) for case in cases)
-                assert seen, f"{variant}: {fault.field} {fault.how}: no case shows it"
+                assert seen, f"{variant} {dtype}: {fault.field} {fault.how}: no case shows it"
 
 
 # ---------------------------------------------------------------- Programs as users run them

@@ -70,6 +70,8 @@ def test_the_counts_in_the_guide_for_ports_are_those_of_the_cases():
     deep = [case for case in trained if case["config"]["n_layer"] > 1]
     assert f"certified: all {len(CASES)} cases" in page
     assert f"declined {len(CASES)} of {len(CASES)} cases" in page
+    streams = [case for case in CASES.values() if checks.asks_for(case, "stream")]
+    assert f"stream: passed in all {len(streams)} cases that ask for it" in page
     assert f"passed in all {len(trained)} cases that ask for it" in page
     assert f"passed in all {len(trained) - len(deep)} cases that ask for it" in page
     assert f"declined {len(deep)} of {len(CASES)} cases: it has one layer only" in page

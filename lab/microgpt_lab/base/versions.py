@@ -56,6 +56,12 @@ class Version:
             return f"{self.framework} is not installed: uv sync --all-packages"
         return None
 
+    def device_named(self, word: str) -> str | None:
+        """What this version calls the device that a person means: PyTorch says cuda where JAX and
+        MLX say gpu. None if it has no such device."""
+        synonyms = {"cuda": ("cuda", "gpu"), "gpu": ("gpu", "cuda")}.get(word, (word,))
+        return next((name for name in synonyms if name in self.devices), None)
+
     @property
     def environment(self) -> dict[str, str]:
         """The environment for a process of this version. It has its own temporary folder, so that
@@ -227,6 +233,21 @@ def pick(names: Sequence[str]) -> list[Version]:
     for version in picked:
         version_table.check_program(version.path, version.variants)
     return picked
+
+
+def with_device(names: Sequence[str], device: str) -> list[Version]:
+    """The versions of `pick` that have a device ("": any). Raises InputError if there is none, or
+    if a version that was named lacks it."""
+    picked = pick(names)
+    having = [version for version in picked if not device or version.device_named(device)]
+    lacking = [version for version in picked if version not in having]
+    if names and lacking:
+        has = ", ".join(lacking[0].devices)
+        raise InputError(f"--device is {device!r}: {lacking[0].name} has {has}")
+    if not having:
+        has = ", ".join(sorted({name for version in picked for name in version.devices}))
+        raise InputError(f"--device is {device!r}: the versions have {has}")
+    return having
 
 
 def folder_of(name: str, known: Sequence[str]) -> str:

@@ -53,16 +53,14 @@ def setups(names: Sequence[str], dtype: str | None, device: str) -> list[Setup]:
     found = []
     for version in pick(names):
         own_dtype = "float32" if "float32" in version.dtypes else version.dtypes[0]
-        # PyTorch says cuda where JAX and MLX say gpu
-        synonyms = {"cuda": ("cuda", "gpu"), "gpu": ("gpu", "cuda")}.get(device, (device,))
-        here = [name for name in synonyms if name in version.devices]
+        here = version.device_named(device)
         reason = version.missing or ""
         if dtype and dtype not in version.dtypes:
             reason = f"it has no {dtype}"
         elif not here:
             reason = f"it has no {device}"
         for variant, chosen in {"": {}, **version.variants}.items():
-            given = chosen | {"dtype": dtype or own_dtype, "device": here[0] if here else device}
+            given = chosen | {"dtype": dtype or own_dtype, "device": here or device}
             found.append(Setup(version, variant, given, reason=reason))
     return found
 

@@ -48,6 +48,8 @@ class Verify:
     """Draw the random cases of this seed again."""
     case: Annotated[str | None, flag("NAME|FILE", "none")] = None
     """Only this golden case, or the case in this file."""
+    device: Annotated[str | None, flag("cuda|gpu|tpu|mps", "cpu")] = None
+    """Where to compute: versions that have this device, without random cases."""
     json: Annotated[Path | None, flag("FILE", "none")] = None
     """Write the whole run, with a port's verdict, to this file, for programs to read."""
     jobs: int = 2
@@ -60,6 +62,7 @@ class Verify:
     """Fail also if VERIFIED.md claims more than this run shows, or a version did not run."""
 
     def run(self) -> int:
+        from microgpt_lab.base import versions
         from microgpt_lab.verification import random_runs, verify
 
         at_least(1, jobs=self.jobs)
@@ -69,18 +72,19 @@ class Verify:
         if self.program is not None or self.results is not None:
             return self.run_port()
         self.refuse_port_options()
+        versions.with_device(self.versions, self.device or "")  # refused before 01 draws cases
         console = plain_console()
         drawn = self.draw_cases(console)
         results = self.results_of_versions(drawn, console)
         verify.show_results(results, console)
         random_runs.show_drawn(drawn, console)
         random_runs.write_cases({r.version: r.shrunk for r in results if r.shrunk}, console)
+        if all(result.reason for result in results):
+            raise InputError(f"nothing was verified: {results[0].name}: {results[0].reason}")
         run = verify.run_record(results)
         if self.json:
             files.write(self.json, json_text.to_json(run))
         lines = self.pages(run, console)
-        if all(result.reason for result in results):
-            raise InputError(f"nothing was verified: {results[0].name}: {results[0].reason}")
         return 1 if lines or any(result.failures for result in results) else 0
 
     def ensure_files(self) -> None:
@@ -94,9 +98,10 @@ class Verify:
         """The random cases of this run: none with --case, --checkpoint or --results."""
         from microgpt_lab.verification import random_cases
 
-        alone = self.case is not None or self.checkpoint or self.results
+        alone = self.case is not None or self.checkpoint or self.results or self.device
         if alone and (self.random or self.seed is not None):
-            raise InputError("--random and --seed: leave --case, --checkpoint and --results out")
+            others = "--case, --checkpoint, --device and --results"
+            raise InputError(f"--random and --seed: leave {others} out")
         wanted = BY_DEFAULT if self.random is None else self.random
         seed = random_cases.new_seed() if self.seed is None else self.seed
         with console.status("drawing random cases: 01 computes their answers"):
@@ -110,11 +115,14 @@ class Verify:
             for name in ("checkpoint", "case"):
                 if getattr(self, name) is not None:
                     raise InputError(f"VERIFIED.md is about all golden vectors: leave --{name} out")
+        if self.device and (self.check or self.checkpoint or self.case is not None):
+            raise InputError("--device goes without --check, --checkpoint and --case")
         if self.checkpoint:
             return from_checkpoint.run_all(self.checkpoint, self.versions, self.jobs)
         with console.status("running the checks: all versions take a minute or two"):
             if self.case is None:
-                return list(verify.run_all(self.versions, self.jobs, "", drawn))
+                named = (self.versions, self.jobs, "", drawn, self.device or "")
+                return list(verify.run_all(*named))
             return verify.run_case(random_cases.find_case(self.case), self.versions, self.jobs)
 
     def pages(self, run: dict[str, Any], console: Console) -> list[str]:
@@ -122,7 +130,8 @@ class Verify:
         from microgpt_lab.base import versions
         from microgpt_lab.verification import output, verified_page
 
-        places, whole = verified_page.Places(), not self.versions
+        places = verified_page.Places(device=self.device or "")
+        whole = not self.versions
         if self.write:
             for note in verified_page.update_pages(run, versions.find(), whole, places):
                 output.print_explanation(console, note)
@@ -140,7 +149,7 @@ class Verify:
     def run_port(self) -> int:
         if self.versions or (self.program is not None and self.results is not None):
             raise InputError("verify takes versions, or --program, or --results")
-        for name in ("checkpoint", "write", "check"):
+        for name in ("checkpoint", "device", "write", "check"):
             if getattr(self, name):
                 raise InputError(f"--{name} is for versions: leave it out with a port")
         if self.results is not None and (self.first or self.watch):

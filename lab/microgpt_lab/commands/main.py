@@ -13,11 +13,21 @@ from rich.table import Table
 
 from microgpt_lab.base import options, processes, terminal
 from microgpt_lab.base.terminal import plain_console
-from microgpt_lab.commands import adding, checking, measuring, porting, racing, running, site
+from microgpt_lab.commands import (
+    adding,
+    beyond,
+    checking,
+    measuring,
+    porting,
+    racing,
+    running,
+    site,
+)
 from microgpt_lab.commands.arguments import refuse_empty
 
 COMMANDS: dict[str, Any] = running.COMMANDS | checking.COMMANDS | measuring.COMMANDS
-COMMANDS |= racing.COMMANDS | adding.COMMANDS | porting.COMMANDS | site.COMMANDS
+COMMANDS |= beyond.COMMANDS | racing.COMMANDS | adding.COMMANDS | porting.COMMANDS
+COMMANDS |= site.COMMANDS
 DEFAULT = "compare"  # what `microgpt` alone does
 
 

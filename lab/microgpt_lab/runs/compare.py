@@ -20,7 +20,7 @@ from microgpt_lab.base import files, json_text, machine, processes
 from microgpt_lab.base.lines import code_lines_of as code_lines_of
 from microgpt_lab.base.terminal import side_by_side
 from microgpt_lab.base.versions import Version, pick
-from microgpt_lab.runs import loss_pictures, run_folder
+from microgpt_lab.runs import loss_pictures, run_folder, yardsticks
 from microgpt_lab.runs.worker import Request, Result
 
 
@@ -213,7 +213,8 @@ def compare(
     files.write(out / "compare.json", json_text.to_json(record))
     if ran:
         curves = {name: result.losses for name, result in ran.items()}
-        loss_pictures.draw_comparison(curves, next(iter(ran)), out / "losses.svg")
+        lines = yardsticks.of_request(request, config.block_size)
+        loss_pictures.draw_comparison(curves, next(iter(ran)), out / "losses.svg", lines)
     show_table(found, console)
     if ran:
         console.print(f"\n{LEGEND}\n", style="dim")

@@ -1,5 +1,6 @@
 """Plots of losses: of one run, and of several versions side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from microgpt_lab.runs import run_folder
 POINTS = 2000  # about as many as can be told apart in a plot
 
 
-def draw_run(folder: Path, name: str = "loss.svg") -> None:
-    """Plot a run from its log: every loss, their running mean, the held-out losses, and a line
-    where another version took over."""
+def draw_run(
+    folder: Path, yardsticks: Mapping[str, float] | None = None, name: str = "loss.svg"
+) -> None:
+    """Plot a run from its log: every loss, their running mean, the held-out losses, a line where
+    another version took over, and lines of what tables that count reach (nats a character)."""
     log = run_folder.read_log(folder)
     losses = [(r["step"], r["loss"]) for r in log if "loss" in r]
     held_out = [(r["step"], r["held_out"]) for r in log if "held_out" in r]
@@ -32,8 +35,24 @@ def draw_run(folder: Path, name: str = "loss.svg") -> None:
         axes.plot(*np.array(held_out).T, "o", ms=4, color=COLOURS[1], label="held out")
     mark_versions(axes, [(r["step"], r["version"]) for r in log if "version" in r])
     axes.set(xlabel="step", ylabel="loss, nats a character", title=folder.resolve().name)
+    draw_yardsticks(axes, yardsticks or {})
     axes.legend(loc="upper right")
     plots.save(figure, folder / name)
+
+
+def draw_yardsticks(axes: Any, yardsticks: Mapping[str, float]) -> None:
+    """A dashed line for each table, with its name at the right, outside the picture. Lines that
+    almost touch share the space of one name."""
+    for value in yardsticks.values():
+        axes.axhline(value, color="#8c8c8c", lw=0.8, ls=(0, (4, 3)), zorder=1)
+    low, high = axes.get_ylim()
+    near, last = (high - low) / 30, math.inf
+    for name, value in sorted(yardsticks.items(), key=lambda item: -item[1]):
+        last = min(value, last - near)  # a name's height below the name above
+        axes.annotate(
+            f"{name} {value:.2f}", (1, last), (4, 0), xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points", va="center", fontsize=8, color="#555555",
+        )  # fmt: skip
 
 
 def every_nth(length: int) -> slice:
@@ -54,9 +73,15 @@ def mark_versions(axes: Any, starts: Sequence[tuple[int, str]]) -> None:
         )  # fmt: skip
 
 
-def draw_comparison(curves: Mapping[str, Sequence[float]], first: str, path: Path) -> None:
-    """Plot the losses of several versions in one picture; below, for each version, the largest
-    difference from the first version's losses so far."""
+def draw_comparison(
+    curves: Mapping[str, Sequence[float]],
+    first: str,
+    path: Path,
+    yardsticks: Mapping[str, float] | None = None,
+) -> None:
+    """Plot the losses of several versions in one picture, with lines of what tables that count
+    reach; below, for each version, the largest difference from the first version's losses so
+    far."""
     figure = Figure(figsize=(7.2, 5.6))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     for i, (version, losses) in enumerate(curves.items()):
@@ -71,6 +96,7 @@ def draw_comparison(curves: Mapping[str, Sequence[float]], first: str, path: Pat
             off = np.abs(np.subtract(losses[:n], curves[first][:n]))
             most = np.maximum.accumulate(np.maximum(off, 1e-17))  # log(0) cannot be drawn
             below.plot(steps[:n][some], most[some], color=colour, lw=1.5)
+    draw_yardsticks(above, yardsticks or {})
     above.set(ylabel="loss, mean of 50 steps")
     above.legend(loc="upper right", fontsize=8)
     below.set(xlabel="step", ylabel=f"greatest |loss − {first[:2]}’s| so far", yscale="log")

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from microgpt_lab.base import files
 from microgpt_lab.base.terminal import side_by_side
-from microgpt_lab.runs import documents, loss_pictures, run_folder
+from microgpt_lab.runs import documents, loss_pictures, run_folder, yardsticks
 from microgpt_lab.runs.checkpoints import Checkpoint
 from microgpt_lab.runs.documents import Documents
 from microgpt_lab.runs.progress import ProgressLine, TrainingProgress
@@ -240,7 +240,10 @@ class TrainingSession:
         with out.status("held-out loss …"):
             self.evaluate(self.settings.evaluate)
         names = self.generate_names()
-        loss_pictures.draw_run(folder)
+        letters, block = self.checkpoint.plan.letters, self.config.block_size
+        held_out = self.docs.held_out[: self.settings.evaluate or None]
+        lines = yardsticks.losses(self.docs.train, held_out, letters, block)
+        loss_pictures.draw_run(folder, lines)
         # the last file to be written: `resume` takes it as the sign of a finished run
         files.write(folder / "names.txt", "".join(f"{name}\n" for name in names))
         if self.progress.held_out is not None:

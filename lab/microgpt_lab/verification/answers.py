@@ -16,6 +16,15 @@ from microgpt_lab.verification.cases import Case
 from microgpt_lab.verification.checks import FIRST_STEPS, Finding, compare, failure
 
 
+def batches_of(shared: Any, config: Any, tokenizer: Any, case: Case) -> list[Any]:
+    """The batches of a case. At the end of a run they are asked for without a limit that would
+    hide a step too many."""
+    start = case["start"]["step"]
+    every = shared.batches(config, tokenizer, case["documents"], start)
+    ends = start + case["steps"] == config.steps
+    return list(islice(every, case["steps"] + ends))
+
+
 def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterator[tuple[str, Case]]:
     """Yield (check, answer so far) in the order of the checks; the caller can stop early."""
     shared = shared_by(module)
@@ -27,8 +36,7 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
         yield "stream", answer
     if case["steps"]:
         state = module.create(config, start, dtype=dtype, **options)
-        every = shared.batches(config, tokenizer, case["documents"], start.step)
-        todo = list(islice(every, case["steps"]))
+        todo = batches_of(shared, config, tokenizer, case)
         batch = todo[0][0]
         answer["logits"] = [np.asarray(module.logits(state, t[:-1])).tolist() for t in batch]
         yield "logits", answer
@@ -42,7 +50,7 @@ def ask(module: Any, case: Case, dtype: str, options: dict[str, Any]) -> Iterato
         # Train the same state: if loss_and_grads has changed it, the losses show that.
         losses: list[float] = []
         answer["after"], steps = {}, iter(todo)
-        for until in (*vectors.KEPT, case["steps"]):
+        for until in (*vectors.KEPT, len(todo)):
             more = islice(steps, until - len(losses))
             losses += [float(loss) for loss in module.train(state, more)]
             if len(losses) == until and until in vectors.KEPT:

@@ -28,7 +28,7 @@ class CasePlan:
     stream: bool = False  # whether shuffle and initial weights are part of the question
     zeros: str = ""  # ends of the names of weights whose gradient is zero here: they prove nothing
     compact: bool = False  # no values inside the forward pass; large tensors as projections
-    weights: str = ""  # "flat" or "underflow": weights made for sampling, see `vectors`
+    weights: str = ""  # "flat", "underflow" or "row-of-zeros": weights made by `vectors`
     uniforms: tuple[float, ...] = ()  # else the stream's
 
     @property
@@ -46,6 +46,7 @@ TINY = Config(
     n_embd=4, n_head=2, block_size=6, init_std=0.3, zero_init=False, steps=20, temperature=1.0
 )  # fmt: skip
 NAMES = "anna bea nan abe ebba ann en"
+LETTERS = ("e\u0301E", "Ee\u0301", "EeE", "e\u2028E", "e\u0301\u2028e", "ee", "\u0301e")
 # Most cases share sizes and letters, because some frameworks compile again for each size.
 GIST = replace(TINY, relu_power=1, beta1=0.85, beta2=0.99)
 
@@ -118,6 +119,17 @@ PLANS = [
         seed=7,
     ),
     CasePlan(
+        "code-points",
+        "Letters are code points: a capital is another letter than its small one, a combining "
+        "accent is a letter of its own, and a line separator inside a document ends no line.",
+        "S1.1 S2.1 S2.2",
+        LETTERS,
+        TINY,
+        seed=19,
+        steps=4,
+        stream=True,
+    ),
+    CasePlan(
         "block-of-one",
         "A block of one token: the only input is BOS, and it attends to itself alone.",
         "S2.3 S6.4 S11.4",
@@ -171,6 +183,17 @@ PLANS = [
         seed=12,
     ),
     CasePlan(
+        "relu-at-zero",
+        "A row of mlp_fc1 is zero, so a ReLU's input is exactly 0, where its slope is 0, not 1 "
+        "or a half: the row has no gradient, and stays zero.",
+        "S7.3",
+        NAMES,
+        GIST,
+        seed=18,
+        steps=4,
+        weights="row-of-zeros",
+    ),
+    CasePlan(
         "linear-schedule",
         "The learning rate falls linearly, as in the recipe `gist`.",
         "S10.2 S10.3 S9.1 S9.2",
@@ -222,6 +245,28 @@ PLANS = [
         ),
         seed=13,
         steps=4,
+        compact=True,
+    ),
+    CasePlan(
+        "past-all-levels",
+        "More of everything than the cases that cover all pairs: layers, heads, tokens in a block, "
+        "documents in a batch. A limit above their largest level shows here.",
+        "S12",
+        ("ab" * 19, *"ab" * 36),
+        replace(
+            TINY,
+            n_embd=8,
+            n_head=8,
+            n_layer=4,
+            block_size=36,
+            relu_power=1,
+            batch_size=71,
+            learning_rate=0.05,
+            temperature=5.0,
+        ),
+        seed=20,
+        steps=1,
+        names=1,
         compact=True,
     ),
     CasePlan(

@@ -68,6 +68,7 @@ IN_ONE = {
     "scaled": "float64",
     "ragged-batch": "float64",
     "unlike-recipes": "float64",
+    "past-all-levels": "float64",
 }
 
 

@@ -17,6 +17,7 @@ from microgpt import InputError
 
 import numpy as np
 
+from microgpt_lab.base import files
 from microgpt_lab.base.versions import ROOT, Version, pick
 from microgpt_lab.verification import answers, mutants, vectors
 from microgpt_lab.verification.checks import CHECKS, Finding
@@ -168,5 +169,5 @@ def record() -> str:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-    FILE.write_text(json.dumps(said | made) + "\n", "utf-8")
+    files.write(FILE, json.dumps(said | made) + "\n")
     return f"wrote {name}"

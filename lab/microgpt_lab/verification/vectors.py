@@ -80,7 +80,7 @@ def start_of(
     """Initial weights; or those of a run in progress, trained or with moments of any numbers."""
     snapshot = microgpt.initial(plan.config, tokenizer.vocab_size, rng)
     if plan.weights:
-        return snapshot._replace(weights=for_sampling(plan.weights, snapshot.weights))
+        return snapshot._replace(weights=made_for(plan.weights, snapshot.weights))
     if plan.trained:
         before = replace(plan.config, steps=max(plan.trained, plan.config.steps))
         snapshot = replay(before, snapshot, tokenizer, docs, plan.trained)
@@ -102,9 +102,15 @@ def rounded(x: float) -> float:
     return float(f"{x:.3g}")
 
 
-def for_sampling(kind: str, weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights whose logits are known without rounding, whatever the precision. flat: all 0.
-    underflow: all letters' equal, and BOS's far below them."""
+def made_for(kind: str, weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights with numbers that are exact, whatever the precision. flat: all logits 0.
+    underflow: all letters' logits equal, and BOS's far below them. row-of-zeros: the first row
+    of each mlp_fc1, so that its number reaches the ReLU as 0."""
+    if kind == "row-of-zeros":
+        return {
+            name: [[0.0] * len(rows[0]), *rows[1:]] if name.endswith("mlp_fc1") else rows
+            for name, rows in weights.items()
+        }
     made = {name: [[0.0] * len(row) for row in rows] for name, rows in weights.items()}
     if kind == "underflow":
         made["wte"] = [[1.0] * len(row) for row in weights["wte"]]
@@ -274,8 +280,11 @@ FOR_VARIANTS = ("unlike-recipes", "seed")
 def vectors_for(variant: str, dtype: str = "") -> list[Case]:
     """The cases for a variant of a version; all cases for the version itself, variant "". Of a
     version with two dtypes each takes half of the cases that cover all pairs, so that the dtype
-    is one more factor: every level of every factor meets both."""
-    found = [case for case in read_vectors() if not variant or case["id"] in FOR_VARIANTS]
+    is one more factor: every level of every factor meets both. A variant's few cases are asked in
+    both, because each of them has checks that the other lacks."""
+    if variant:
+        return [case for case in read_vectors() if case["id"] in FOR_VARIANTS]
+    found = read_vectors()
     return [case for case in found if not dtype or covering.dtype_of(case["id"]) in ("", dtype)]
 
 

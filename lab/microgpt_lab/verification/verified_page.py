@@ -6,8 +6,8 @@ the whole record.
 """
 
 import json
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,17 @@ class Places:
     """Where the record and the pages are."""
 
     root: Path = ROOT
+    device: str = ""  # other than the CPU: it has a record of its own
 
     @property
     def record(self) -> Path:
-        return self.root / "spec" / "verified.json"
+        return self.root / "spec" / f"verified{self.device and '-'}{self.device}.json"
+
+    @property
+    def on_devices(self) -> "list[Places]":
+        """The places of the devices that have a record."""
+        stems = sorted(path.stem for path in (self.root / "spec").glob("verified-*.json"))
+        return [replace(self, device=stem.partition("-")[2]) for stem in stems]
 
     @property
     def page(self) -> Path:
@@ -62,8 +69,13 @@ def read_record(places: Places) -> Record:
         markdown(record)  # so that a key that is missing shows here
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         said = f"no {e}" if isinstance(e, KeyError) else e
-        raise InputError(f"spec/verified.json cannot be read: {said}") from None
+        raise InputError(f"spec/{path.name} cannot be read: {said}") from None
     return record
+
+
+def on_devices(places: Places) -> dict[str, Record]:
+    """The records of runs on other devices than the CPU."""
+    return {each.device: read_record(each) for each in places.on_devices}
 
 
 def entries_of(run: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +131,8 @@ def merged(
 # ---------------------------------------------------------------- The pages
 
 
-def markdown(record: Record) -> str:
-    """VERIFIED.md: what is verified, and how closely."""
+def markdown(record: Record, others: Mapping[str, Record] | None = None) -> str:
+    """VERIFIED.md: what is verified, and how closely; `others` are records of other devices."""
     lines = [
         "# Verified",
         "",
@@ -136,18 +148,33 @@ def markdown(record: Record) -> str:
     for dtype in TOLERANCES:
         lines += table_of(record, dtype)
     lines += ["", "## What ran", "", *what_ran(record)]
+    for device, other in (others or {}).items():
+        lines += device_part(device, other)
     lines += ["", "## The checks", ""]
     lines += [f"- **{check}**: {CHECKS[check][1]}" for check in COLUMNS]
-    lines += reach_page.markdown(reach_page.read_record())
+    reached = reach_page.read_record()
+    lines += reach_page.markdown({k: v for k, v in reached.items() if k in record["versions"]})
     return "\n".join(lines) + "\n"
 
 
-def table_of(record: Record, dtype: str) -> list[str]:
+def device_part(device: str, record: Record) -> list[str]:
+    """The lines about a device other than the CPU. `.ci/run` has none, so they have a date."""
+    lines = ["", f"## On another device: {device}", ""]
+    lines.append(
+        f"The same cases and tolerances, by `microgpt verify --device {device} --write` on "
+        f"{record['on']}. The checks of `.ci/run` cannot repeat it."
+    )
+    for dtype in TOLERANCES:
+        lines += table_of(record, dtype, "###")
+    return [*lines, "", *what_ran(record)]
+
+
+def table_of(record: Record, dtype: str, level: str = "##") -> list[str]:
     """The lines of one dtype's table; none if no version has it."""
     rows = [(name, row) for name, row in rows_of(record) if row["dtype"] == dtype]
     if not rows:
         return []
-    lines = ["", f"## {dtype}", "", *heading()]
+    lines = ["", f"{level} {dtype}", "", *heading()]
     lines += [line_of(f"{name} {row['variant']}".strip(), row["checks"]) for name, row in rows]
     noise = {check: max(number_in(row["checks"][check]) for _, row in rows) for check in COLUMNS}
     lines.append(line_of("*measured noise*", noise))
@@ -211,9 +238,12 @@ def with_table(readme: str, entry: dict[str, Any]) -> str:
 
 
 def write_pages(record: Record, places: Places) -> None:
-    """Write the record, VERIFIED.md and each version's README."""
+    """Write the record and VERIFIED.md; on the CPU each version's README too."""
     files.write(places.record, json_text.to_json(record))
-    files.write(places.page, markdown(record))
+    main = read_record(replace(places, device="")) if places.device else record
+    files.write(places.page, markdown(main, on_devices(places)))
+    if places.device:
+        return
     for name, entry in record["versions"].items():
         path = places.readme(name)
         text = path.read_text("utf-8") if path.exists() else ""
@@ -224,7 +254,12 @@ def write_pages(record: Record, places: Places) -> None:
 def update_pages(
     run: dict[str, Any], in_tree: Collection[str], whole: bool, places: Places
 ) -> list[str]:
-    """Put a run into the record and write all pages -> the lines of `merged`."""
+    """Put a run into the record and write all pages -> the lines of `merged`. Of another device
+    than the CPU, what did not run is not recorded."""
+    if places.device:
+        run = run | {"rows": [row for row in run["rows"] if not row["reason"]]}
+        if not run["rows"]:
+            return []
     record, notes = merged(read_record(places), run, in_tree, whole)
     write_pages(record, places)
     return notes
@@ -247,7 +282,7 @@ def shortfalls(run: dict[str, Any], whole: bool, places: Places) -> list[str]:
         else:
             lines += overclaims(name, record["versions"].get(name, {"rows": []}), shown[name])
     page = places.page.read_text("utf-8") if places.page.exists() else ""
-    if page != markdown(record):
+    if page != markdown(record, on_devices(places)):
         lines.append("VERIFIED.md is not what spec/verified.json makes: microgpt verify --write")
     for name in sorted(asked & set(record["versions"])):
         text = places.readme(name).read_text("utf-8") if places.readme(name).exists() else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from microgpt_lab.base import machine
-from microgpt_lab.base.versions import REFERENCE, Version, pick
+from microgpt_lab.base.versions import REFERENCE, Version, pick, with_device
 from microgpt_lab.verification import (
     answers,
     as_run,
@@ -98,13 +99,15 @@ def cases_for(variant: str, path: str = "", dtype: str = "") -> list[Case]:
     return cases
 
 
-def run_version(version: Version, cases: str = "", drawn: str = "") -> list[VersionResult]:
+def run_version(
+    version: Version, cases: str = "", drawn: str = "", device: str = ""
+) -> list[VersionResult]:
     """All results of one version, made in a process of its own."""
     results = results_of(version)
     if version.missing:
         return results
     module = "microgpt_lab.verification.verify"
-    values, last_words = child.run_module(version, module, cases, drawn)
+    values, last_words = child.run_module(version, module, cases, drawn, device)
     for index, kind, value in values:
         result = results[index]
         if kind == "end":
@@ -120,20 +123,25 @@ def run_version(version: Version, cases: str = "", drawn: str = "") -> list[Vers
             result.findings.append(checks.failure("-", "error", "its process", last_words))
         elif not (result.findings or result.reason):  # an empty set of checks is no success
             result.findings.append(checks.failure("-", "error", "it", "no check was run"))
-    if not cases and results[0].about:
+    if not (cases or device) and results[0].about:
         results[0].findings += as_run.findings(version)
     return results
 
 
 def run_all(
-    names: Sequence[str], jobs: int, cases: str = "", drawn: RandomCases | None = None
+    names: Sequence[str],
+    jobs: int,
+    cases: str = "",
+    drawn: RandomCases | None = None,
+    device: str = "",
 ) -> Iterator[VersionResult]:
     """The results of the named versions (none: all), in order, `jobs` versions at a time.
 
     `cases`: a file with cases to take instead of the golden vectors; `drawn`: random cases
-    to take too. Raises InputError if there is no version or no case.
+    to take too; `device`: where to compute instead of on the CPU, for which no names are all
+    versions that have it. Raises InputError if there is no version or no case.
     """
-    picked = pick(names)
+    picked = with_device(names, device)
     cases_for("", cases)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         path = str(Path(folder) / "random.json") if drawn and drawn.drawn else ""
@@ -141,7 +149,7 @@ def run_all(
             drawn.write(path)
         # those that take longest begin: 01, then those with most variants
         most_first = sorted(picked, key=lambda v: (v.name != REFERENCE, -len(results_of(v))))
-        done = {v.name: pool.submit(run_version, v, cases, path) for v in most_first}
+        done = {v.name: pool.submit(run_version, v, cases, path, device) for v in most_first}
         for version in picked:
             yield from done[version.name].result()
 
@@ -155,7 +163,7 @@ def run_case(case: Case, names: Sequence[str], jobs: int) -> list[VersionResult]
 
 
 @np.errstate(all="ignore")  # what is not finite is a finding, not a warning
-def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
+def serve_version(name: str, cases: str = "", drawn: str = "", device: str = "") -> Iterator[Any]:
     """In the process of one version: yields (number of the result, kind, value). The kinds
     are "golden" and "random" with a finding's fields, "shrunk" with a case, and at last for
     each result "end" with what the version says of itself, why it did not run, and the
@@ -163,16 +171,11 @@ def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
     (version,) = pick([name])
     module, shrunk = version.load(), False
     for index, result in enumerate(results_of(version)):
-        options = version.variants.get(result.variant, {})
-
-        def ask(
-            case: Case, dtype: str = result.dtype, options: dict[str, Any] = options
-        ) -> diagnosis.Answered:
-            answered: dict[str, Case] = {}
-            findings = list(answers.run_checks(module, case, dtype, options, answered))
-            answer = diagnosis.plain(answered.get(case["id"], {}))
-            return diagnosis.Answered(case, answer, findings, dtype)
-
+        options = options_of(version, result.variant, device)
+        ask = partial(answer_of, module, result.dtype, options)
+        if device and (reason := unavailable(module, result.dtype, options)):
+            yield index, "end", ("", reason, [])
+            continue
         replies = []
         only = result.dtype if len(version.dtypes) > 1 else ""
         for case in cases_for(result.variant, cases, only):
@@ -192,9 +195,33 @@ def serve_version(name: str, cases: str = "", drawn: str = "") -> Iterator[Any]:
         state = module.create(config, start, dtype=result.dtype, **options)
         about = module.about(state)
         says = compiled.claimed(version.framework, options, about)
-        for finding in compiled.failures(module, state, replies[0].case, says):
-            yield index, "golden", plain(finding)
+        failed = compiled.failures(module, state, replies[0].case, says)
+        yield from ((index, "golden", plain(finding)) for finding in failed)
         yield index, "end", (about, "", diagnosis.diagnose(replies, name))
+
+
+def answer_of(module: Any, dtype: str, options: dict[str, Any], case: Case) -> diagnosis.Answered:
+    """A case with what a version answered, and what the checks found."""
+    answered: dict[str, Case] = {}
+    findings = list(answers.run_checks(module, case, dtype, options, answered))
+    answer = diagnosis.plain(answered.get(case["id"], {}))
+    return diagnosis.Answered(case, answer, findings, dtype)
+
+
+def options_of(version: Version, variant: str, device: str = "") -> dict[str, Any]:
+    """The options for `create` of a variant, with the device if one is named."""
+    options = version.variants.get(variant, {})
+    return {**options, "device": version.device_named(device)} if device else {**options}
+
+
+def unavailable(module: Any, dtype: str, options: dict[str, Any]) -> str:
+    """Why a version cannot compute with these options here; "" if it can."""
+    config, start = vectors.question(vectors.vectors_for("", dtype)[0])
+    try:
+        module.create(config, start, dtype=dtype, **options)
+    except InputError as e:
+        return str(e)
+    return ""
 
 
 Ask = Callable[[Case], diagnosis.Answered]
