@@ -953,6 +953,13 @@ def until_interrupted(batches):
 PATIENCE = 50  # losses that are far too high, before that is said
 
 
+def too_high(step, guess):
+    return (
+        f"step {step:,}: the last {PATIENCE} losses are over twice {guess:.2f}, that "
+        "of a blind guess: try a lower --learning-rate"
+    )
+
+
 def report_losses(losses, steps, log, guess):
     """Log each loss and print the mean of the last 50: ten times a second in one line
     of a terminal, else ten times in all. A framework may still be computing a loss when
@@ -975,10 +982,7 @@ def report_losses(losses, steps, log, guess):
             recent.append(value)
             high = high + 1 if value > 2 * guess else 0
             if high == PATIENCE:
-                print(
-                    f"step {taken:,}: the last {PATIENCE} losses are over twice "
-                    f"{guess:.2f}, that of a blind guess: try a lower --learning-rate"
-                )
+                print(too_high(taken, guess))
         if recent and (waiting or live):
             pace = (time.perf_counter() - start) / max(1, taken)
             print(

@@ -503,6 +503,8 @@ def main():
     except RuntimeError as e:
         if not isinstance(e, dist.DistError) and "gloo" not in str(e):
             raise
+        if interrupted.is_set():  # torchrun stops all workers, as one has ended
+            os._exit(1)
         lost = "another worker has ended: torchrun reports which one, and with "
         workers.exit_together(me, store, lost + "--max-restarts it starts all again", 1)
 
@@ -573,8 +575,11 @@ def report_start(state, run, log, options, losses):
 
 
 def report_losses(state, batches, log, losses, save_every, keep):
-    """Train. Log each loss, print the mean of the last 50 ten times, and save."""
+    """Train. Log each loss, print the mean of the last 50 ten times, and save. Losses
+    far above a blind guess are said."""
     steps, first, start = state.config.steps, state.step, time.perf_counter()
+    guess = math.log(len(state.weights["wte"]))
+    high = 0  # so many of the last losses are far too high
     for loss in train(state, batches):
         if not math.isfinite(loss):
             raise microgpt.InputError(
@@ -582,6 +587,9 @@ def report_losses(state, batches, log, losses, save_every, keep):
             )
         losses.append(loss)
         microgpt.write_record(log, {"step": state.step, "loss": loss})
+        high = high + 1 if loss > 2 * guess else 0
+        if high == microgpt.PATIENCE:
+            print(microgpt.too_high(state.step, guess), flush=True)
         if state.step % max(1, steps // 10) == 0:
             pace = (time.perf_counter() - start) / (state.step - first)
             recent = losses[-50:]
@@ -593,7 +601,7 @@ def report_losses(state, batches, log, losses, save_every, keep):
         if keep and (state.step % save_every == 0 or state.step == steps):
             save(state, *keep, losses)
     if state.step < steps:
-        print(f"stopped by Ctrl-C after step {state.step:,}", flush=True)
+        print(f"stopped after step {state.step:,}", flush=True)
         if keep and state.step % save_every:
             save(state, *keep, losses)
 

@@ -294,13 +294,15 @@ class Watch(threading.Thread):
 
 
 def catch_interrupt():
-    """An event that the first Ctrl-C sets. The second Ctrl-C ends the program at once,
-    as usual."""
-    pressed, usual = threading.Event(), signal.getsignal(signal.SIGINT)
+    """An event that the first Ctrl-C or SIGTERM sets, which torchrun passes on. A
+    second one ends the program at once, as usual."""
+    pressed, usual = threading.Event(), {}
 
-    def stop(*_):
+    def stop(number, _):
         pressed.set()
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(number, usual[number])
 
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # it is ignored under nohup
+            usual[number] = signal.signal(number, stop)
     return pressed

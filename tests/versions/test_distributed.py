@@ -201,15 +201,23 @@ def test_mlx_with_two_workers_shows_the_mistakes_that_one_hides(mlx_alone, tmp_p
 # Workers wait before a step (or another place that they mark) as long as the folder `closed` has
 # a file with its name. So a test can interrupt, stop or kill a worker at a known step.
 GATES = """
-def close_gates(Watch, closed):
-    mark = Watch.mark
+GIVE_WAY = False  # whether a worker that is interrupted waits no longer
+
+def close_gates(workers, closed):
+    mark, catch, interrupts = workers.Watch.mark, workers.catch_interrupt, []
+
+    def catch_interrupt():
+        interrupts.append(catch())
+        return interrupts[-1]
 
     def wait_at_gate(watch, where):
         mark(watch, where)
         while os.path.exists(f"{closed}/{where}"):
+            if GIVE_WAY and any(event.is_set() for event in interrupts):
+                break
             time.sleep(0.02)
 
-    Watch.mark = wait_at_gate
+    workers.catch_interrupt, workers.Watch.mark = catch_interrupt, wait_at_gate
 """
 
 # Imports PyTorch once, then forks all workers of all tests, told by a line of JSON each.
@@ -261,7 +269,7 @@ def worker(rank, ask, out):
         os.dup2(os.open(f"{{out}}/{{rank}}.{{name}}", os.O_CREAT | os.O_WRONLY), fd)
     module.shards.WINDOW, module.shards.BLOCK = ask.get("window", (2**25, 2**18))
     if "closed" in ask:
-        close_gates(module.workers.Watch, ask["closed"])
+        close_gates(module.workers, ask["closed"])
     if rank in ask.get("clock_of", []):
         clock = jumping_clock(ask["clock"])
         module.workers.time = SimpleNamespace(monotonic=clock, sleep=time.sleep)
@@ -530,6 +538,13 @@ def test_bad_input_is_one_line_from_one_worker_and_status_2(crowd, tmp_path, arg
     assert said in refused(crowd.program(2, "--steps", 2, *arguments))
 
 
+def test_one_worker_says_once_that_a_run_has_diverged(crowd):
+    for rate, times in (("10", 1), ("0.01", 0)):
+        done = crowd.program(2, *SMALL, "--steps", 70, "--learning-rate", rate)
+        assert done.status == [0, 0], done.err
+        assert "".join(done.out).count("that of a blind guess: try a lower --learning") == times
+
+
 def test_more_workers_than_documents_are_refused(crowd, tmp_path):
     (tmp_path / "three.txt").write_text("emma\nolivia\nava\n")
     done = crowd.program(4, "--data", tmp_path / "three.txt", "--batch-size", 1)
@@ -654,7 +669,10 @@ def test_a_worker_that_hangs_is_named_and_the_others_end(crowd, tmp_path, closed
     assert re.match(r"error: workers? (\d, )*1(, \d)* did not reach step 6 within 60 seconds", line)
 
 
-def test_an_interrupted_run_continues_with_another_number_of_workers(crowd, tmp_path, closed):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_an_interrupted_run_continues_with_another_number_of_workers(
+    crowd, tmp_path, closed, number
+):
     log, folder = tmp_path / "log", tmp_path / "checkpoint"
     arguments = [*SMALL, "--steps", 60, "--batch-size", 5, "--log", log]
     assert not any(crowd.program(1, *arguments).status)
@@ -666,13 +684,13 @@ def test_an_interrupted_run_continues_with_another_number_of_workers(crowd, tmp_
 
     def interrupt(pids):
         until(lambda: steps_in(log) > 20)
-        os.kill(pids[1], signal.SIGINT)
+        os.kill(pids[1], number)
         (closed / "step 22").unlink()
 
     done = crowd.program(2, *arguments, meanwhile=interrupt, closed=str(closed))
     assert done.status == [0, 0], done.err
     taken = len(losses(log))
-    assert f"stopped by Ctrl-C after step {taken}\n" in done.out[0]
+    assert f"stopped after step {taken}\n" in done.out[0]
     assert 20 < taken < 60
     (folder / "step-000000099.part").mkdir()  # what a killed worker leaves
     (folder / "step-000000088").mkdir()
@@ -701,8 +719,8 @@ sys.path.insert(0, {str(FOLDER)!r})
 import shards, workers
 import torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp
 {GATES}
-HERE = os.path.dirname(__file__)
-close_gates(workers.Watch, f"{{HERE}}/closed")
+HERE, GIVE_WAY = os.path.dirname(__file__), True  # torchrun ends the other workers
+close_gates(workers, f"{{HERE}}/closed")
 mark = workers.Watch.mark
 
 def leave_pid(watch, where):

@@ -15,7 +15,7 @@ import pytest
 from lab_helpers import HERE
 
 SMALL = ["--recipe", "seed", "--n-embd", "4", "--n-head", "1", "--samples", "5"]
-# 10 is started by torchrun, which has its own way to end workers
+# 10 is started by torchrun: test_distributed.py interrupts its workers
 PROGRAMS = [version for version in HERE if "distributed" not in version.name]
 each_program = pytest.mark.parametrize("version", PROGRAMS, ids=lambda version: version.name)
 # Output has one guard, in 01: a program of each framework shows that it is reached.
