@@ -1,8 +1,10 @@
 """Numbers that cannot work are refused before the work, and a run that diverges says so."""
 
 import os
+import random
 import subprocess
 import sys
+import tracemalloc
 
 import microgpt
 from microgpt import Config, InputError
@@ -43,6 +45,36 @@ def test_a_model_that_fits_is_not_refused(monkeypatch):
         microgpt.refuse_too_large(Config(), 27)
     monkeypatch.setattr(microgpt, "memory", lambda: None)  # the system does not say
     microgpt.refuse_too_large(Config(n_embd=4096, n_layer=64), 27)
+
+
+LISTED = {"id": "x", "find": "softmax_slopes(p, i)) for", "replace": "[*softmax_slopes(p, i)]) for"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "square"), [([], True), ([LISTED], False)], ids=["as is", "listed"]
+)
+def test_the_memory_of_01_grows_with_the_square_of_the_block(edits, square):
+    """At most four times for twice the block. An edit that keeps all slopes of every softmax needs
+    the cube, as was once so."""
+    first = next(iter(versions.find().values()))
+    source = versions.edited(first.path.read_text("utf-8"), edits, "edit")
+    module = versions.load_source("memory", first.path, source)
+    small, large = (peak_of_a_document(module, block) for block in (40, 80))
+    assert (large / small < 4.3) == square
+
+
+def peak_of_a_document(module, block):
+    """The bytes that the gradient of a document as long as the block needs."""
+    config = Config(n_embd=2, n_head=2, n_layer=1, block_size=block)
+    snapshot = module.initial(config, 27, random.Random(0))
+    state = module.create(config, snapshot)
+    tokens = [i % 27 for i in range(block + 1)]
+    tracemalloc.start()
+    try:
+        module.loss_and_grads(state, [tokens])
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.skipif(not hasattr(os, "sysconf"), reason="the system does not say")

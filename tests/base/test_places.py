@@ -5,6 +5,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import microgpt
 from microgpt import InputError
@@ -193,3 +194,27 @@ def test_what_windows_lacks_is_asked_for_first(name):
             uses = f"os.{name}(" in text or f"signal.{name}" in text
             asks = any(w in text for w in ("os.name", "hasattr", "sys.platform", "LIBC", "marked("))
             assert not uses or asks, f"{path.name}: {node.name}"
+
+
+# ---------------------------------------------------------------- Clocks
+
+
+def test_no_duration_is_measured_by_a_clock_that_can_be_set():
+    """time.time() jumps when somebody sets the clock, and a duration may become negative."""
+    uses = Counter()
+    folders = ("lab/**", "[0-9][0-9]_*", "beyond/*", "speedrun")
+    for path in (path for folder in folders for path in ROOT.glob(f"{folder}/*.py")):
+        uses.update(clocks_in(path.read_text("utf-8"), path.name))
+    assert sum(count for (_, name), count in uses.items() if name == "perf_counter") > 10
+    assert not [where for where, name in uses if name in ("time", "now", "utcnow")]
+    assert clocks_in("import time\nbefore = time.time()", "x") == [("x", "time")]
+
+
+def clocks_in(source, where):
+    """(where, name) of each function of the modules time and datetime that is called."""
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        (where, f.attr)
+        for f in calls
+        if isinstance(f, ast.Attribute) and ast.unparse(f.value) in ("time", "datetime")
+    ]

@@ -150,8 +150,6 @@ class Clock:
     def perf_counter(self):
         return self.now
 
-    time = perf_counter
-
     def wait_until(self, then):
         self.now = max(self.now, then)
 

@@ -38,7 +38,7 @@ class WorkerProcess:
         self.process = processes.start(
             [
                 sys.executable, "-m", "microgpt_lab.benchmark.worker",
-                setup.version.name, repr(time.time()),
+                setup.version.name, repr(time.perf_counter()),
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.err, text=True,
             env=environment,

@@ -38,7 +38,7 @@ class Worker:
     """A version that trains. Times are in seconds, memory in bytes."""
 
     def __init__(self, version: str, started: float) -> None:
-        self.started = started  # when the process was started, in seconds since 1970
+        self.started = started  # perf_counter() at the start of the process
         self.version = version
         self.state: Any = None
         self.workload: list[Any] = []  # (batch, learning rate) of each step
@@ -53,7 +53,7 @@ class Worker:
         c = Config(**config)
         module = self.module  # before the clock is read, so that its imports belong to the start
         ready = microgpt.prepare(c, say=lambda text: None)
-        start = time.time() - self.started
+        start = time.perf_counter() - self.started
         before = time.perf_counter()
         self.state = module.create(c, ready.snapshot, **self.known(given))
         batches = microgpt.batches(c, ready.tokenizer, ready.docs)
@@ -69,7 +69,7 @@ class Worker:
             names = microgpt.generate(logits, c, ready.tokenizer.bos, ready.rng.random)
             for _ in islice(names, NAMES):
                 pass
-            names_after = time.time() - self.started
+            names_after = time.perf_counter() - self.started
         memory = peak_memory()  # before the workload, whose batches are held in memory
         step = took / max(1, rest.taken)
         told = self.prepare_workload(c, ready.tokenizer, ready.docs, LONG, step)

@@ -57,7 +57,7 @@ def rows_of(names: Sequence[str], variants: bool, dtype: str | None) -> list[Com
 
 def train_in_process(row: ComparisonRow, request: dict[str, Any], console: Console) -> None:
     """Train one row in a process of its own, and fill in its result or its reason."""
-    asked = Request(row.version.name, options=row.options, started=time.time(), **request)
+    asked = Request(row.version.name, options=row.options, started=time.perf_counter(), **request)
     command = [sys.executable, "-m", "microgpt_lab.runs.worker", asked.to_json()]
     steps = request["config"]["steps"]
     with (

@@ -41,7 +41,7 @@ class Request:
     evaluate: int
     samples: int
     options: dict[str, Any]
-    started: float  # time.time() just before the process was started
+    started: float  # perf_counter(), one clock for all processes, just before the start
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -84,14 +84,14 @@ def train_and_measure(request: Request) -> Result:
     state = module.create(config, snapshot, **request.options)
     todo = microgpt.batches(config, docs.tokenizer, docs.train)
     losses, windows, first = train_timed(module, state, todo)
-    total = time.time() - request.started
+    total = time.perf_counter() - request.started
     draw = functools.partial(module.logits, state)
     names = microgpt.generate(draw, config, docs.tokenizer.bos, docs.rng.random)
     made, first_name = [], math.nan
     for name in islice(names, request.samples):
         made.append(docs.tokenizer.decode(name))
         if len(made) == 1:
-            first_name = time.time() - request.started
+            first_name = time.perf_counter() - request.started
     memory = peak_memory()
     evaluated, held_out = docs.held_out[: request.evaluate or None], None
     if evaluated:
@@ -105,15 +105,15 @@ def train_and_measure(request: Request) -> Result:
 def train_timed(
     module: Any, state: Any, batches: Iterator[Any]
 ) -> tuple[list[float], list[tuple[int, float]], float]:
-    """(losses, windows as (steps so far, clock in seconds), time.time() after the first step).
+    """(losses, windows as (steps so far, clock in seconds), the clock after the first step).
 
     The first step is a call of its own, because it may compile the program. After it a version may
     take many steps at once and yield their losses later. So a window ends only when the version
     asks for a further batch, and it waits for the last loss that was yielded.
     """
     losses = [float(loss) for loss in module.train(state, islice(batches, 1))]
-    first = time.time()
-    windows = [(1, time.perf_counter())]
+    first = time.perf_counter()
+    windows = [(1, first)]
 
     def end_window() -> None:
         float(losses[-1])
