@@ -818,6 +818,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise InputError(f"{message} (--help lists the options)")
 
+    def parse_args(self):
+        given = super().parse_args()
+        for name, value in vars(given).items():
+            if value == []:  # so does an older argparse read --name=--
+                self.error(f"{name.replace('_', '-')} has no value")
+        return given
+
 
 def some_text(text):
     """The type of an option that is a text: an empty one is refused."""
