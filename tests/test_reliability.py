@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import pytest
 from microgpt_lab.base.versions import ROOT
@@ -66,6 +67,17 @@ def test_every_variable_in_a_command_is_read_by_its_test(record):
         for variable in row["variables"]:
             assert variable in ast.unparse(test)
         assert f"pytest {row['test']}" in reliability.command_of(row)
+
+
+def test_every_test_that_a_workflow_names_is_there():
+    text = "".join(path.read_text("utf-8") for path in ROOT.glob(".github/workflows/*.yml"))
+    named = re.findall(r"pytest (tests/\S+)", text)
+    assert len(named) >= 4
+    for path, _, name in (test.partition("::") for test in named):
+        functions = {
+            getattr(node, "name", "") for node in ast.parse((ROOT / path).read_text()).body
+        }
+        assert not name or name in functions, f"{path} has no {name}"
 
 
 def test_what_a_test_tries_is_counted(tmp_path):

@@ -181,19 +181,78 @@ def missing_encoding(call):
     return "there" if named or {"utf-8", "ascii"} & set(texts) else "missing"
 
 
-@pytest.mark.parametrize("name", ["killpg", "SIGKILL", "SIGHUP", "fork", "wait4", "getuid"])
-def test_what_windows_lacks_is_asked_for_first(name):
-    """Each use stands in a function that looks at the system, or is asked for with getattr."""
-    for path in ROOT.glob("lab/**/*.py"):
-        if path.name == "lab_driver.py":
-            continue  # lab_mutants asks for fork before it starts this program
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not isinstance(node, ast.FunctionDef):
-                continue
-            text = ast.unparse(node)
-            uses = f"os.{name}(" in text or f"signal.{name}" in text
-            asks = any(w in text for w in ("os.name", "hasattr", "sys.platform", "LIBC", "marked("))
-            assert not uses or asks, f"{path.name}: {node.name}"
+# What Python has on Unix alone, as its documentation says: of os, of signal, and whole modules.
+UNIX_NAMES = """
+chown chroot fchmod fchown fork forkpty geteuid getgid getgroups getloadavg getpgid getpgrp
+getpriority getresuid getsid getuid initgroups killpg lchown lockf major minor mkfifo mknod
+nice openpty pathconf pipe2 posix_spawn pread preadv prctl pwrite pwritev register_at_fork
+sched_getaffinity sched_setaffinity sendfile setegid seteuid setgid setpgid setpriority
+setsid setuid statvfs sync sysconf tcgetpgrp ttyname umount uname wait wait3 wait4 waitid
+SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1 SIGUSR2
+SIGWINCH alarm getitimer pause pthread_kill pthread_sigmask setitimer siginterrupt
+"""
+UNIX = set(UNIX_NAMES.split())
+MODULES = {"curses", "fcntl", "grp", "nis", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+ASKS = ("os.name", "hasattr", "sys.platform", "LIBC", "marked(", "AttributeError")
+FOLDERS_OF_SOURCES = ("lab/**", "[0-9][0-9]_*", "beyond/*", "speedrun")
+
+
+def sources():
+    """Every program of the tree but one: lab_mutants asks for fork before it starts lab_driver."""
+    paths = [path for folder in FOLDERS_OF_SOURCES for path in ROOT.glob(f"{folder}/*.py")]
+    return [path for path in paths if path.name != "lab_driver.py"]
+
+
+def only_unix(source):
+    """(line, name) of what Windows lacks, where the function or the try around it does not ask."""
+    tree, found = ast.parse(source), []
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        name = name_of(node)
+        if not name:
+            continue
+        around = []
+        while node := parents.get(node):
+            around += [ast.unparse(node)] * isinstance(node, (ast.FunctionDef, ast.Try))
+        asks = (*ASKS, "ImportError") if name in MODULES else ASKS
+        if not any(word in text for text in around for word in asks):
+            found.append(name)
+    return found
+
+
+def name_of(node):
+    """What Windows lacks, if this node is a use of it."""
+    if isinstance(node, ast.Attribute) and node.attr in UNIX:
+        return node.attr if ast.unparse(node.value) in ("os", "signal") else ""
+    if isinstance(node, ast.Import):
+        return next((alias.name for alias in node.names if alias.name in MODULES), "")
+    if isinstance(node, ast.ImportFrom):
+        return node.module if node.module in MODULES else ""
+    if isinstance(node, ast.keyword) and node.arg in ("preexec_fn", "start_new_session"):
+        given = ast.unparse(node.value)  # a function may ask, and answer None
+        return "" if given in ("None", "False") or given.startswith("dying_with(") else node.arg
+    return ""
+
+
+def test_what_windows_lacks_is_asked_for_first():
+    """Each use stands in a function that looks at the system, in a try, or in a getattr."""
+    wrong = {p.name: found for p in sources() if (found := only_unix(p.read_text("utf-8")))}
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import fcntl", ["fcntl"]),
+        ("try:\n    import fcntl\nexcept ImportError:\n    fcntl = None", []),
+        ("def f():\n    os.killpg(1, signal.SIGKILL)", ["killpg", "SIGKILL"]),
+        ("def f():\n    if os.name == 'posix':\n        os.killpg(1, 9)", []),
+        ("signal.signal(signal.SIGHUP, stop)", ["SIGHUP"]),
+        ("Popen(x, preexec_fn=f)", ["preexec_fn"]),
+    ],
+)
+def test_the_check_finds_what_windows_lacks(source, found):
+    assert sorted(only_unix(source)) == sorted(found)
 
 
 # ---------------------------------------------------------------- Clocks
@@ -202,8 +261,7 @@ def test_what_windows_lacks_is_asked_for_first(name):
 def test_no_duration_is_measured_by_a_clock_that_can_be_set():
     """time.time() jumps when somebody sets the clock, and a duration may become negative."""
     uses = Counter()
-    folders = ("lab/**", "[0-9][0-9]_*", "beyond/*", "speedrun")
-    for path in (path for folder in folders for path in ROOT.glob(f"{folder}/*.py")):
+    for path in sources():
         uses.update(clocks_in(path.read_text("utf-8"), path.name))
     assert sum(count for (_, name), count in uses.items() if name == "perf_counter") > 10
     assert not [where for where, name in uses if name in ("time", "now", "utcnow")]
