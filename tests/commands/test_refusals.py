@@ -44,6 +44,7 @@ FOLDERS = {
     "compare --out": ["compare", "02", "--out"],
     "train --out": ["train", "02", "--out"],
     "port --out": ["port", "new", "c", "--out"],
+    "vectors --out": ["vectors", "--out"],
 }
 PATHS = {**FILES, **FOLDERS}
 ENDS = {"show --out": ".svg", "show --embeddings --out": ".svg", "export": ".json"}

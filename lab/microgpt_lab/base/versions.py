@@ -24,7 +24,11 @@ from microgpt import InputError
 
 from microgpt_lab.base import version_table
 
-ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = (PACKAGE / "tree").is_dir()  # a wheel has versions, vectors and data inside
+ROOT = PACKAGE / "tree" if INSTALLED else PACKAGE.parents[1]
+# the command that installs a framework
+INSTALLS = 'pip install "microgpt-beyond[{}]"' if INSTALLED else "uv sync --all-packages"
 REFERENCE = "01_pure_python"
 GUIDE = "docs/adding-a-version.md"
 
@@ -53,7 +57,7 @@ class Version:
         """Why it cannot run here, with the command that installs what is missing; None if it
         can run."""
         if self.framework and not installed(self.framework):
-            return f"{self.framework} is not installed: uv sync --all-packages"
+            return f"{self.framework} is not installed: {INSTALLS.format(self.framework)}"
         return None
 
     def device_named(self, word: str) -> str | None:
@@ -67,7 +71,11 @@ class Version:
         """The environment for a process of this version. It has its own temporary folder, so that
         a framework that caches compiled code never reads a file that another process, or another
         person, is writing."""
-        return os.environ | {"TMPDIR": str(microgpt.private_folder(self.name))}
+        own = {"TMPDIR": str(microgpt.private_folder(self.name))}
+        if INSTALLED:  # its program imports 01
+            paths = [str(ROOT / REFERENCE), os.environ.get("PYTHONPATH", "")]
+            own["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        return os.environ | own
 
     @property
     def with_variables(self) -> dict[str, str]:
@@ -83,6 +91,8 @@ class Version:
         raises while it is imported."""
         if self.name == REFERENCE:
             return microgpt
+        if self.missing:
+            raise InputError(f"{self.name}: {self.missing}")
         try:
             return load_source(f"version_{self.name}", self.path)
         except InputError:
@@ -204,6 +214,12 @@ def readable() -> list[Version]:
         except InputError:
             continue
     return found
+
+
+def ensure_checkout(what: str) -> None:
+    """Raises InputError in an installed package, whose files are not the user's to change."""
+    if INSTALLED:
+        raise InputError(f"{what} works in a checkout of the repository, not in a package")
 
 
 def ensure_tree() -> None:

@@ -21,10 +21,11 @@ class New:
     """What tables and pictures call it, such as "PyTorch, autograd"."""
 
     def run(self) -> int:
-        from microgpt_lab.base.versions import GUIDE, ROOT, ensure_tree
+        from microgpt_lab.base.versions import GUIDE, ROOT, ensure_checkout, ensure_tree
         from microgpt_lab.commands import new_version
 
         ensure_tree()
+        ensure_checkout("microgpt new")
         folder, mutants = new_version.write_version(self.name, self.framework, self.title)
         console = plain_console()
         for path in (*sorted(folder.iterdir()), mutants):

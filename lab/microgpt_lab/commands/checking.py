@@ -223,13 +223,24 @@ class Verify:
 class Vectors:
     """Compute the golden vectors again, with 01 alone."""
 
+    out: Annotated[Path | None, flag("FOLDER", "spec/vectors")] = None
+    """Folder for the files, which must not exist."""
+
     def run(self) -> int:
         from microgpt_lab.base import versions
         from microgpt_lab.verification import vectors
 
         versions.ensure_tree()
-        for path in vectors.write_vectors():
-            print(path.relative_to(versions.ROOT))
+        if self.out is None:
+            versions.ensure_checkout("microgpt vectors without --out")
+            written = vectors.write_vectors()
+        else:
+            if self.out.exists() or self.out.is_symlink():
+                raise InputError(f"--out {str(self.out)!r} exists: choose another folder")
+            files.ensure_folder(self.out)
+            written = vectors.write_vectors(self.out)
+        for path in written:
+            print(path.relative_to(versions.ROOT) if self.out is None else path)
         return 0
 
 

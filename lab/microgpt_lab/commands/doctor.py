@@ -183,7 +183,8 @@ def check(console: Console) -> int:
     if show_report(surroundings(), tried, console):
         console.print("\nEverything is installed and works.")
         return 0
-    console.print("\nSomething is missing: uv sync --all-packages brings every framework.")
+    how = versions.INSTALLS.format("jax,mlx,numba,torch")
+    console.print(f"\nSomething is missing: {how} brings every framework.")
     return 1
 
 

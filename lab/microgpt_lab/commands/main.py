@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import sys
+from importlib import metadata
 from typing import Any
 
 from microgpt import InputError, visible
@@ -11,7 +12,7 @@ from microgpt import InputError, visible
 import tyro
 from rich.table import Table
 
-from microgpt_lab.base import options, processes, terminal
+from microgpt_lab.base import options, processes, terminal, versions
 from microgpt_lab.base.terminal import plain_console
 from microgpt_lab.commands import (
     adding,
@@ -35,6 +36,9 @@ def parse(arguments: list[str]) -> Any:
     """The command with its options, from the arguments. Raises InputError with one line."""
     if arguments and arguments[0] in ("-h", "--help"):
         show_commands()
+        sys.exit()
+    if arguments and arguments[0] == "--version":
+        print(f"microgpt {metadata.version('microgpt-beyond')}")
         sys.exit()
     if not arguments or arguments[0].startswith("-"):
         arguments = [DEFAULT, *arguments]
@@ -83,7 +87,11 @@ def status_of(arguments: list[str]) -> int:
     """Run a command -> the exit status: 2, with one line, for an InputError."""
     try:
         with processes.ended_in_order():
-            return int(parse(arguments).run())
+            command = parse(arguments)
+            for option in ("write", "record"):
+                if getattr(command, option, False):
+                    versions.ensure_checkout(f"--{option}")
+            return int(command.run())
     except InputError as e:
         print(f"error: {visible(e)}", file=sys.stderr)
         return 2

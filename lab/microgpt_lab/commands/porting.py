@@ -24,7 +24,7 @@ class Port:
     """The folder to write, which must not exist."""
 
     def run(self) -> int:
-        from microgpt_lab.base.versions import ensure_tree
+        from microgpt_lab.base.versions import INSTALLED, ensure_tree
         from microgpt_lab.verification import porting
 
         ensure_tree()
@@ -40,7 +40,7 @@ class Port:
             f"    cd {folder}",
         ]
         for line in porting.commands((folder / "README.md").read_text("utf-8")):
-            lines.append(f"    {line}")
+            lines.append(f"    {line.removeprefix('uv run ') if INSTALLED else line}")
         plain_console().print("\n".join(lines), soft_wrap=True)
         return 0
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from microgpt import InputError
 
+from microgpt_lab.base import versions
 from microgpt_lab.base.versions import ROOT
 
 SITE = ROOT / "site"
@@ -36,9 +37,14 @@ class Site:
             return self.run_record()
         if not 0 <= self.port <= 65535:
             raise InputError(f"port is {self.port}: it must lie in 0 … 65535")
+        if self.build_only:
+            versions.ensure_checkout("--build-only")
         server = None if self.build_only else listen(self.port)  # first: building takes a while
         try:
-            build()
+            if not versions.INSTALLED:
+                build()
+            elif not DIST.is_dir():
+                raise InputError("this package was made without the page: build it in a checkout")
             if server is None:
                 print(f"built {DIST.relative_to(ROOT)}")
                 return 0
@@ -50,7 +56,6 @@ class Site:
         return 0
 
     def run_record(self) -> int:
-        from microgpt_lab.base import versions
         from microgpt_lab.verification import deception
 
         if self.build_only:

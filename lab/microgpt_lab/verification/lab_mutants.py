@@ -23,7 +23,7 @@ from microgpt import InputError
 from rich.console import Console
 
 from microgpt_lab.base import processes
-from microgpt_lab.base.versions import ROOT, edited
+from microgpt_lab.base.versions import ROOT, edited, ensure_checkout
 from microgpt_lab.verification import lab_driver, output
 from microgpt_lab.verification.mutants import FOLDER, tables_of
 
@@ -131,6 +131,7 @@ def copy_tree(folder: Path, mutant: LabMutant | None) -> None:
 def run_mutants(mutants: Sequence[LabMutant], jobs: int) -> Iterator[tuple[LabVerdict, float]]:
     """(verdict, processor seconds) of each mutant, as each ends. The tests run on the lab as it
     is, too. Raises InputError if an edit does not fit or a test fails without any edit."""
+    ensure_checkout("microgpt mutants lab")
     if not hasattr(os, "fork"):
         raise InputError("the mutants of the lab need fork(): run them on Linux or macOS")
     with tempfile.TemporaryDirectory() as name:

@@ -47,7 +47,7 @@ def measure(version: Version) -> dict[str, Any]:
     """Run `verify` of one version under coverage.py -> {file: its part of the report}. Raises
     InputError if coverage.py is missing or the run fails."""
     if not installed("coverage"):
-        raise InputError("coverage is not installed: uv sync --all-packages")
+        raise InputError("coverage is not installed: pip install coverage")
     with tempfile.TemporaryDirectory() as folder:
         data, report = Path(folder) / "data", Path(folder) / "report"
         steps = [
