@@ -1,8 +1,11 @@
 """What the tests of the lab share."""
 
 import functools
+import importlib
+import pkgutil
 import sys
 
+import microgpt_lab
 import pytest
 from microgpt_lab.base import options, versions
 from microgpt_lab.commands import main
@@ -23,6 +26,14 @@ def runnable(name):
     """As options.runnable, with that module."""
     (version,) = versions.pick([name])
     return version, module_of(version.name)
+
+
+def replace_tree(monkeypatch, folder):
+    """A folder in place of the repository. All modules of the lab are imported before: some make
+    their paths from the tree, and would keep this one for later tests."""
+    for module in pkgutil.walk_packages(microgpt_lab.__path__, "microgpt_lab."):
+        importlib.import_module(module.name)
+    monkeypatch.setattr(versions, "ROOT", folder)
 
 
 def losses_of(folder):

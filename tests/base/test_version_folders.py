@@ -10,7 +10,7 @@ from microgpt_lab.base import options, versions
 from microgpt_lab.benchmark import pictures
 from microgpt_lab.verification import verify
 
-from lab_helpers import Lab
+from lab_helpers import Lab, replace_tree
 
 TABLE = """[tool.microgpt]
 title = "made up"
@@ -59,7 +59,7 @@ def tree(tmp_path, monkeypatch):
     """A tree with versions 01 and 02, and a function that writes version 12."""
     for name in versions.folders()[:2]:
         shutil.copytree(versions.ROOT / name, tmp_path / name)
-    monkeypatch.setattr(versions, "ROOT", tmp_path)
+    replace_tree(monkeypatch, tmp_path)
 
     def write(table=TABLE, program=PROGRAM, name="12_x"):
         (tmp_path / name).mkdir()

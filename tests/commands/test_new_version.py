@@ -13,6 +13,8 @@ from microgpt_lab.base import versions
 from microgpt_lab.base.versions import GUIDE, ROOT
 from microgpt_lab.commands import new_version
 
+from lab_helpers import replace_tree
+
 NUMPY = "02_numpy_manual_backprop"
 NAME = "12_made_up"
 # Wrong programs, each an edit of one line of 02.
@@ -136,7 +138,7 @@ def empty(tmp_path, monkeypatch):
     """A tree with one version, as ROOT."""
     (tmp_path / "07_made_up").mkdir()
     (tmp_path / "spec" / "mutants").mkdir(parents=True)
-    monkeypatch.setattr(versions, "ROOT", tmp_path)
+    replace_tree(monkeypatch, tmp_path)
     return tmp_path
 
 

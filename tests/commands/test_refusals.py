@@ -23,6 +23,8 @@ from microgpt_lab.verification import (
     verify,
 )
 
+from lab_helpers import replace_tree
+
 # Every option that names a file to write, or a folder: the command up to the path.
 FILES = {
     "verify --json": ["verify", "02", "--json"],
@@ -266,14 +268,18 @@ NEED_VERSIONS = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def no_version(tmp_path, monkeypatch):
+    """An empty folder in place of the tree."""
+    (tmp_path / "tree").mkdir()
+    replace_tree(monkeypatch, tmp_path / "tree")
+
+
 @pytest.mark.tried("a command where there is no version")
 @pytest.mark.parametrize("arguments", NEED_VERSIONS, ids=" ".join)
 def test_where_there_is_no_version_nothing_is_checked_or_written(
-    lab, run, tmp_path, monkeypatch, arguments
+    lab, run, tmp_path, monkeypatch, no_version, arguments
 ):
-    """As in an installed wheel: the lab is there, and no folder of a version."""
-    (tmp_path / "tree").mkdir()
-    monkeypatch.setattr(versions, "ROOT", tmp_path / "tree")
     monkeypatch.chdir(tmp_path)
     before = sorted(run.rglob("*"))
     said = lab.refuses(*(text.format(run=run) for text in arguments))
@@ -283,8 +289,7 @@ def test_where_there_is_no_version_nothing_is_checked_or_written(
     assert sorted(run.rglob("*")) == before
 
 
-def test_doctor_says_where_there_is_no_version(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(versions, "ROOT", tmp_path)
+def test_doctor_says_where_there_is_no_version(lab, no_version):
     assert lab("doctor") == 1
     assert "0 in " in lab.out
 

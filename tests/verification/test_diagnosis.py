@@ -25,6 +25,7 @@ from microgpt_lab.verification.cases import NAMES, CasePlan
 from microgpt_lab.verification.cases import TINY as SIZES
 
 from golden_cases import CASES, NUMPY, PATIENCE, TINY, answer_of
+from lab_helpers import replace_tree
 
 PURE = versions.find()[versions.REFERENCE]
 
@@ -305,7 +306,7 @@ def test_a_mistake_in_the_source_is_found_whatever_its_text(key, tmp_path, monke
     shutil.copytree(NUMPY.path.parent, folder, ignore=shutil.ignore_patterns(".*"))
     (folder / NUMPY.program).write_text(source.replace(before, after))
     shutil.copytree(PURE.path.parent, tmp_path / PURE.name, ignore=shutil.ignore_patterns(".*"))
-    monkeypatch.setattr(versions, "ROOT", tmp_path)
+    replace_tree(monkeypatch, tmp_path)
     found = source_edits.mutants_in_source(NUMPY.name, CASES["repeated-letters"])
     assert [m.id for m in found] == [key]
 
