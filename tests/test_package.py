@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
+import yaml
 from microgpt_lab.base.versions import ROOT
 
 from lab_helpers import losses_of
@@ -65,6 +67,12 @@ def test_it_says_what_is_installed_and_how_to_install_the_rest(installed):
     assert "✓ 02_numpy_manual_backprop" in told
     assert 'pip install "microgpt-beyond[torch]"' in " ".join(told.split())
     assert done(installed("microgpt", "--version")) == "microgpt 0.1.0\n"
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_versions_are_verified_and_a_wrong_program_is_not(installed):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from microgpt_lab.base import versions
-from microgpt_lab.verification import as_run, compiled, factors, proof, reach, vectors
+from microgpt_lab.verification import as_run, compiled, factors, proof, reach, reach_page, vectors
 
 from golden_cases import CASES, NUMPY
 from lab_helpers import HERE, module_of
@@ -143,6 +143,29 @@ def test_a_line_without_a_reason_is_a_gap():
     summary = reach.summary(NUMPY, {name: part})
     assert summary["lines"] == 98
     assert [line["line"] for line in reach.gaps(summary)] == [computes]
+
+
+def test_the_lines_were_measured_in_the_programs_as_they_are():
+    """Otherwise: microgpt proof --lines --write"""
+    record = reach_page.read_record()
+    assert list(record) == list(versions.find())
+    for version in versions.find().values():
+        found = reach.fingerprint(version.path.read_text("utf-8"))
+        assert record[version.name]["program"] == found, f"{version.name} has changed since"
+
+
+@pytest.mark.parametrize(
+    ("find", "replace", "same"),
+    [
+        ("    return joined", "    # a comment\n    return joined", True),
+        ("    microgpt.run(", "    print(1)\n    microgpt.run(", True),
+        ("return joined", "return joined + 0", False),
+    ],
+)
+def test_only_what_computes_is_in_the_fingerprint(find, replace, same):
+    source = NUMPY.path.read_text("utf-8")
+    assert source.count(find) == 1
+    assert (reach.fingerprint(source.replace(find, replace)) == reach.fingerprint(source)) == same
 
 
 def test_every_reason_is_one_that_the_page_can_print():

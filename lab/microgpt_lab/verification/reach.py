@@ -5,6 +5,7 @@ that is not here, a message, the command line. A statement without a reason is a
 """
 
 import ast
+import hashlib
 import json
 import sys
 import tempfile
@@ -83,6 +84,25 @@ def missed(version: Version, files: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def computing(source: str) -> str:
+    """What computes in a program: the code before the sections that only run it, without its start,
+    comments, positions and docstrings."""
+    ends = (i for i, line in enumerate(source.splitlines()) if line.removeprefix(RULER) in SECTIONS)
+    tree = ast.parse("\n".join(source.splitlines()[: next(ends, None)]))
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and is_start(node))]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
+            node
+        ):
+            node.body[0] = ast.Pass()
+    return ast.dump(tree)
+
+
+def fingerprint(source: str) -> str:
+    """Changes if and only if what computes changes: then the lines are to be measured again."""
+    return hashlib.sha256(computing(source).encode()).hexdigest()[:16]
+
+
 def reasons_of(version: Version, path: Path, source: str) -> Iterator[tuple[int, str]]:
     """(line, reason) of each line that need not be reached; the last reason of a line counts."""
     tree, lines = ast.parse(source), source.splitlines()
@@ -96,6 +116,10 @@ def reasons_of(version: Version, path: Path, source: str) -> Iterator[tuple[int,
             yield from ((line, reason) for line in range(node.lineno, (node.end_lineno or 0) + 1))
 
 
+def is_start(node: ast.If) -> bool:
+    return "__name__" in ast.unparse(node.test)
+
+
 def reason_of(node: ast.AST) -> str:
     """Why the lines of a statement need not be reached; "" if they must be."""
     if isinstance(node, ast.FunctionDef):
@@ -106,7 +130,7 @@ def reason_of(node: ast.AST) -> str:
     if isinstance(node, ast.ExceptHandler):
         return MESSAGE
     if isinstance(node, ast.If):
-        if "__name__" in ast.unparse(node.test):
+        if is_start(node):
             return START
         if "sys.version_info" in ast.unparse(node.test):
             return MESSAGE
@@ -128,6 +152,7 @@ def summary(version: Version, files: dict[str, Any]) -> dict[str, Any]:
     return {
         "lines": percent("covered_lines", "num_statements"),
         "branches": percent("covered_branches", "num_branches"),
+        "program": fingerprint(version.path.read_text("utf-8")),
         "missed": missed(version, files),
     }
 

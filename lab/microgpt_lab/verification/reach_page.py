@@ -1,6 +1,6 @@
 """What `verify` does not reach, as the part *Not verified* of VERIFIED.md.
 
-The record is `spec/reach.json`: {version: {"lines", "branches", "missed"}}, see `reach`.
+The record is `spec/reach.json`: {version: {"lines", "branches", "program", "missed"}}, see `reach`.
 """
 
 import json
