@@ -1,10 +1,11 @@
 """How the lab is built: which package may import which, and how long its parts may be."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
-from microgpt_lab.base.versions import ROOT
+from microgpt_lab.base.versions import REFERENCE, ROOT
 
 LAB = ROOT / "lab" / "microgpt_lab"
 MODULES = sorted(path for path in LAB.glob("*/*.py") if path.stat().st_size)
@@ -18,6 +19,7 @@ ARROWS = {
     "speedrun": {"base", "runs", "benchmark"},
     "commands": {"base", "runs", "verification", "benchmark", "beyond", "speedrun"},
 }
+PROGRAMS = sorted(ROOT.glob("[0-9][0-9]_*/*.py"))
 FUNCTION, FILE = 40, 400  # lines at most
 
 
@@ -29,14 +31,20 @@ def name(path: Path) -> str:
     return str(path.relative_to(LAB))
 
 
-def imported(path: Path) -> set[str]:
-    """The lab's packages that a module imports, inside its functions too."""
+def modules_in(path: Path) -> list[str]:
+    """The modules that a program imports, inside its functions too."""
     modules = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             modules.append(node.module or "")
         elif isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
+    return modules
+
+
+def imported(path: Path) -> set[str]:
+    """The lab's packages that a module imports."""
+    modules = modules_in(path)
     return {m.split(".")[1] for m in modules if m.startswith("microgpt_lab.")}
 
 
@@ -61,6 +69,18 @@ def test_files_and_functions_are_short(path):
             assert lines <= FUNCTION, f"{node.name} has {lines} lines: split it"
 
 
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_version_imports_the_lab(path):
+    found = [m for m in modules_in(path) if m.split(".")[0] == "microgpt_lab"]
+    assert not found, "a version is read and run without the lab: the lab drives versions"
+
+
+def test_the_reference_imports_the_standard_library_alone():
+    found = {m.split(".")[0] for m in modules_in(ROOT / REFERENCE / "microgpt.py")}
+    assert found <= sys.stdlib_module_names, "01 is one file that runs alone, copied anywhere"
+    assert len(found) > 10
+
+
 def test_these_checks_reject_what_they_should(tmp_path):
     """An import inside a function counts, and so does one of a whole module."""
     wrong = tmp_path / "wrong.py"
@@ -68,3 +88,4 @@ def test_these_checks_reject_what_they_should(tmp_path):
         "def f():\n    from microgpt_lab.commands import main\n    import microgpt_lab.runs.show\n"
     )
     assert imported(wrong) == {"commands", "runs"}
+    assert "microgpt_lab.runs.show" in modules_in(wrong)
