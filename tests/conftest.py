@@ -6,6 +6,7 @@ things counts them with the fixture `tried`. A try was lost if its test failed.
 """
 
 import os
+import signal
 from pathlib import Path
 
 import microgpt
@@ -15,7 +16,10 @@ import pytest
 import reliability
 from lab_helpers import SMALL
 
-MARK = "tried(what): count each run of this test as one try of that"
+MARKS = [
+    "tried(what): count each run of this test as one try of that",
+    "nightly: .ci/run leaves it to the nightly run, to stay below 25 minutes",
+]
 
 
 def pytest_addoption(parser):
@@ -25,8 +29,19 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", MARK)
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
     config.rows = {}
+    heed_signals()
+
+
+def heed_signals():
+    """A shell starts what it runs in the background, and `nohup` what it runs at all, with signals
+    that are ignored. The commands under test would ignore them too, and tests send them some."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items):

@@ -14,6 +14,20 @@ from microgpt_lab.runs import run_folder
 NUMPY = next(name for name in versions.find() if name.startswith("02"))
 SMALL = ["--n-embd", "8", "--n-head", "2"]
 HERE = [version for version in versions.find().values() if not version.missing]
+FIRST = {version.framework: version.name for version in reversed(HERE)}  # of each framework
+
+
+def each(found):
+    """Versions as parameters of a test that starts their programs, for which the import of the
+    framework takes longest: of each framework one always, the others nightly."""
+    return [
+        pytest.param(
+            version,
+            id=version.name,
+            marks=() if version.name in FIRST.values() else pytest.mark.nightly,
+        )
+        for version in found
+    ]
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from microgpt import Config, InputError
 import pytest
 from microgpt_lab.base import versions
 
-from lab_helpers import HERE, NUMPY, Lab
+from lab_helpers import HERE, NUMPY, Lab, each
 
 HUGE = ["--n-embd", "4096", "--n-layer", "64"]
 FAST = ["--n-embd", "4", "--n-head", "1", "--steps", "60", "--samples", "1"]
@@ -101,9 +101,7 @@ def test_a_negative_seed_is_refused_in_the_lab(command, lab):
     assert "seed is -1: it must be 0 or more (1 gives the same numbers)" in lab.err + lab.out
 
 
-@pytest.mark.parametrize(
-    "version", [v for v in HERE if "distributed" not in v.name], ids=lambda v: v.name
-)
+@pytest.mark.parametrize("version", each(v for v in HERE if "distributed" not in v.name))
 def test_a_negative_seed_is_refused_by_every_program(version, tmp_path):
     status, _, errors = program(version, tmp_path, "--seed", "-1")
     assert status == 2

@@ -329,6 +329,7 @@ def test_an_incomplete_last_line_of_the_log_is_cut_off(lab, short, tmp_path):
 # ---------------------------------------------------------------- Handing over
 
 
+@pytest.mark.nightly  # test_checkpoint.py goes on from any version to any other
 def test_each_version_takes_over_from_the_one_before(lab, tmp_path):
     """Recipe seed, a part of the 500 steps in each version: the losses and names are 01's."""
     run, versions = tmp_path / "run", [version.name for version in lab_helpers.HERE[1:]]

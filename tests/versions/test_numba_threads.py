@@ -148,6 +148,7 @@ def run(program, *arguments, **environment):
     ).stdout  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_threads_need_no_build_of_their_own(tmp_path):
     first, *later = (
         json.loads(run(STARTED, threads, NUMBA_CACHE_DIR=str(tmp_path))) for threads in (1, 2, 2)

@@ -12,12 +12,12 @@ import microgpt
 
 import pytest
 
-from lab_helpers import HERE
+from lab_helpers import HERE, each
 
 SMALL = ["--recipe", "seed", "--n-embd", "4", "--n-head", "1", "--samples", "5"]
 # 10 is started by torchrun: test_distributed.py interrupts its workers
 PROGRAMS = [version for version in HERE if "distributed" not in version.name]
-each_program = pytest.mark.parametrize("version", PROGRAMS, ids=lambda version: version.name)
+each_program = pytest.mark.parametrize("version", each(PROGRAMS))
 # Output has one guard, in 01: a program of each framework shows that it is reached.
 FRAMEWORKS = {version.framework: version for version in reversed(PROGRAMS)}
 each_framework = pytest.mark.parametrize(

@@ -17,8 +17,8 @@ HEAD = """# Mutants
 Wrong programs, each one small edit of a version's own source, and the check that catches each \
 first. The checks must fail every one of them and pass every harmless rewrite: `microgpt mutants` \
 tests that and makes this page, and `.ci/run` fails if a wrong program survives or a harmless one \
-does not pass. It leaves those of 03 to 11 to a nightly run. Try one yourself: make the edit, \
-then run `microgpt verify` with the version's number.
+does not pass. It tries those of 02, and leaves the others to a nightly run. Try one yourself: \
+make the edit, then run `microgpt verify` with the version's number.
 
 {wrong} wrong programs, {harmless} harmless rewrites.
 """
